@@ -1,0 +1,9 @@
+//! Words that every room shares: addresses, identifiers, time, diagnostics and the facts of the site. Nothing comes in, types go out.
+//!
+//! Architecture invariant: `base` knows no other room.
+
+pub mod address;
+pub mod diagnostic;
+pub mod id;
+pub mod site;
+pub mod time;

@@ -1,0 +1,3 @@
+//! What surrounds the running packet line: loading, publishing, signals, statistics, logs.
+//!
+//! Architecture invariant: this room does not know how packets are parsed.

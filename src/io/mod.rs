@@ -1,0 +1,10 @@
+//! Frames in and frames out, behind one trait [`Port`]: AF_XDP, captures and in-memory rings.
+//!
+//! Architecture invariant: this room knows no keys, reasons or policy. Its submodules that own rings and memory are the only
+//! places of the crate that may use `unsafe`.
+
+pub mod frame;
+pub mod port;
+
+pub use frame::{BURST, Frame, Frames};
+pub use port::Port;
