@@ -3,7 +3,11 @@
 //! Architecture invariant: `base` knows no other room.
 
 pub mod address;
+pub mod decode;
 pub mod diagnostic;
+pub mod document;
+mod document_json;
+mod document_yaml;
 pub mod id;
 pub mod site;
 pub mod time;
