@@ -93,6 +93,11 @@ impl<'n, 'f> Field<'n, 'f> {
         Field { node, path: String::new(), findings }
     }
 
+    /// The same value as the root of its own paths, as for a resource inside a list.
+    pub fn as_root(&self) -> Field<'n, 'f> {
+        Field::root(self.node, self.findings)
+    }
+
     /// Where it stands.
     pub fn span(&self) -> &'n Span {
         &self.node.span

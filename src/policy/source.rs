@@ -1,0 +1,138 @@
+//! Paths in, texts out: collects policy files from files and directories in a fixed order.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::base::diagnostic::{Diagnostic, Diagnostics};
+
+/// Endings of files that a directory contributes.
+pub const ENDINGS: &[&str] = &["yaml", "yml", "json", "ibmcloud"];
+
+/// Largest file that is read, in bytes.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// A file that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The path as shown to the user.
+    pub path: Arc<str>,
+    /// Its text.
+    pub text: String,
+}
+
+impl Source {
+    /// A text under a name.
+    pub fn new(path: impl Into<Arc<str>>, text: impl Into<String>) -> Source {
+        Source { path: path.into(), text: text.into() }
+    }
+
+    /// Whether it holds `ibmcloud is` commands rather than documents (GW-34).
+    pub fn is_script(&self) -> bool {
+        self.path.ends_with(".ibmcloud")
+    }
+}
+
+/// Reads files and, recursively, directories. Relative paths start at `base`, but are shown as given. Within a directory, files
+/// come in the byte order of their paths; hidden entries are left out. A path that is named is read whatever its ending; a file
+/// that is reached twice is read once. What cannot be read is an error in `out`.
+pub fn collect(paths: &[PathBuf], base: &Path, out: &mut Diagnostics) -> Vec<Source> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for path in paths {
+        if base.join(path).is_dir() {
+            let before = files.len();
+            walk(path, base, 0, &mut files, out);
+            if files.len() == before {
+                let message = format!("directory `{}` holds no policy file", path.display());
+                let help = format!("policy files end in {}", ENDINGS.map_dotted());
+                out.push(Diagnostic::warning("empty-directory", message).help(help));
+            }
+        } else {
+            files.push(path.clone());
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    files.retain(|file| seen.insert(fs::canonicalize(base.join(file)).unwrap_or_else(|_| file.clone())));
+    files.iter().filter_map(|file| read(file, base, out)).collect()
+}
+
+trait Dotted {
+    fn map_dotted(&self) -> String;
+}
+
+impl Dotted for [&str] {
+    fn map_dotted(&self) -> String {
+        self.iter().map(|ending| format!("`.{ending}`")).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn walk(directory: &Path, base: &Path, depth: usize, files: &mut Vec<PathBuf>, out: &mut Diagnostics) {
+    // A symbolic link may lead back to a directory above.
+    if depth > 32 {
+        let message = format!("directory `{}` nests too deep", directory.display());
+        return out
+            .push(Diagnostic::error("unreadable-file", message).help("look for a symbolic link to a directory above"));
+    }
+    let entries = match fs::read_dir(base.join(directory)) {
+        Ok(entries) => entries,
+        Err(error) => {
+            let message = format!("directory `{}` cannot be read: {}", directory.display(), reason(&error));
+            return out.push(Diagnostic::error("unreadable-file", message));
+        }
+    };
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for entry in entries {
+        match entry {
+            Ok(entry) if entry.file_name().to_string_lossy().starts_with('.') => {}
+            Ok(entry) => paths.push(directory.join(entry.file_name())),
+            Err(error) => {
+                let message = format!("directory `{}` cannot be read: {}", directory.display(), reason(&error));
+                out.push(Diagnostic::error("unreadable-file", message));
+            }
+        }
+    }
+    paths.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
+    for path in paths {
+        let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+        if base.join(&path).is_dir() {
+            walk(&path, base, depth + 1, files, out);
+        } else if ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) {
+            files.push(path);
+        }
+    }
+}
+
+fn read(path: &Path, base: &Path, out: &mut Diagnostics) -> Option<Source> {
+    let shown = path.display();
+    let full = base.join(path);
+    let fault = |message: String| Diagnostic::error("unreadable-file", message);
+    let bytes = match fs::metadata(&full) {
+        Ok(metadata) if metadata.len() > MAX_BYTES => {
+            out.push(fault(format!("`{shown}` is larger than {} MiB", MAX_BYTES >> 20)));
+            return None;
+        }
+        Ok(_) => fs::read(&full),
+        Err(error) => Err(error),
+    };
+    match bytes.map(String::from_utf8) {
+        Ok(Ok(text)) => Some(Source::new(shown.to_string(), text)),
+        Ok(Err(error)) => {
+            let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+            let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+            out.push(fault(format!("`{shown}` is not UTF-8 text (line {line})")).help("save it as UTF-8"));
+            None
+        }
+        Err(error) => {
+            out.push(fault(format!("`{shown}` cannot be read: {}", reason(&error))));
+            None
+        }
+    }
+}
+
+fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file or directory".to_string(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_string(),
+        _ => error.to_string(),
+    }
+}
