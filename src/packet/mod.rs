@@ -1,7 +1,18 @@
-//! Bytes in, [`Key`] out, by one entry; and the reverse for building test packets.
+//! Bytes in, [`Key`] out, by one entry [`parse`]; and the reverse for building test packets.
 //!
 //! Architecture invariant: this room knows no frames, policy or flows.
 
 pub mod key;
 
+pub mod parse;
+
+mod network;
+
+mod transport;
+
+mod quote;
+
+pub mod checksum;
+
 pub use key::{Key, KeyBits, Tuple};
+pub use parse::{Fault, Options, Parsed, PassList, Passed, parse};

@@ -1,0 +1,146 @@
+//! One Ethernet frame in, one [`Key`] out, or the reason why there is none: the only entry to the bytes of a packet.
+//!
+//! Link layer here, IP in `network`, ports and ICMP in `transport`, packets inside ICMP errors in `quote`. Total: every byte
+//! string has an outcome, nothing allocates and nothing panics. Fixed-size headers are taken as arrays, so that each field
+//! access is checked when this file is compiled.
+
+use super::key::{Key, KeyBits, Tuple};
+use super::{network, transport};
+use crate::base::address::Direction;
+
+/// Ethertype of IPv4.
+pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
+/// Ethertype of IPv6.
+pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+/// Whether the ethertype announces a VLAN tag: 802.1Q, 802.1ad, or the older 0x9100 of stacked tags.
+#[inline]
+pub(super) const fn is_vlan(ethertype: u16) -> bool {
+    matches!(ethertype, 0x8100 | 0x88a8 | 0x9100)
+}
+
+/// Ethertypes that pass unjudged (GW-28): at most [`PassList::CAPACITY`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassList {
+    list: [u16; PassList::CAPACITY],
+    count: u8,
+}
+
+impl PassList {
+    /// Most ethertypes a list holds.
+    pub const CAPACITY: usize = 16;
+
+    /// A list of these ethertypes; `None` when there are more than [`PassList::CAPACITY`]. IP and VLAN ethertypes in it have no
+    /// effect: such frames are always parsed.
+    pub fn new(ethertypes: &[u16]) -> Option<PassList> {
+        let mut list = [0; PassList::CAPACITY];
+        list.get_mut(..ethertypes.len())?.copy_from_slice(ethertypes);
+        Some(PassList { list, count: ethertypes.len() as u8 })
+    }
+
+    /// Whether the ethertype is listed.
+    #[inline]
+    pub fn contains(&self, ethertype: u16) -> bool {
+        self.list.iter().take(usize::from(self.count)).any(|&listed| listed == ethertype)
+    }
+}
+
+impl Default for PassList {
+    /// ARP, LLDP, LACP and EAPOL.
+    fn default() -> PassList {
+        let mut list = [0; PassList::CAPACITY];
+        let [arp, lldp, lacp, eapol, ..] = &mut list;
+        (*arp, *lldp, *lacp, *eapol) = (0x0806, 0x88cc, 0x8809, 0x888e);
+        PassList { list, count: 4 }
+    }
+}
+
+/// What the parser is told by the gateway file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Ethertypes that pass unjudged.
+    pub pass_ethertypes: PassList,
+    /// Whether the checksums of TCP, UDP, UDP-Lite, SCTP, ICMP and ICMPv6 must be right (GW-29). One that holds only the
+    /// pseudo-header sum (GW-30) counts as right. Fragments, and IPv6 packets with routing segments left, are not verified.
+    pub verify_l4_checksum: bool,
+}
+
+/// The outcome for one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// The key is filled.
+    Key,
+    /// The frame passes unjudged.
+    Pass(Passed),
+    /// The frame is denied.
+    Malformed(Fault),
+}
+
+/// Why a frame passes unjudged (GW-28).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// Its ethertype, behind at most two VLAN tags, is listed.
+    Ethertype(u16),
+    /// ICMPv6 types 133 to 137 with hop limit 255 and without a fragment header (RFC 4861, RFC 6980).
+    NeighbourDiscovery,
+}
+
+/// Why a frame has no key (GW-22, GW-28, GW-29).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Wrong version, header or total length; a fragment beyond 65,535 bytes; a jumbogram; IPv6 extension headers that the
+    /// payload length cuts off.
+    BadIpHeader,
+    /// The transport header contradicts the IP length or itself.
+    BadL4Header,
+    /// IPv4 header checksum, or the transport checksum where it is verified.
+    BadChecksum,
+    /// The frame ends before its headers or before the length that its IP header gives.
+    Truncated,
+    /// More than 8 IPv6 extension headers, hop-by-hop options not in first place, two fragment headers, routing type 0.
+    ExtHeaderChain,
+    /// Not IP and not listed.
+    UnknownEthertype(u16),
+    /// More than two VLAN tags.
+    VlanUnparsed,
+    /// A first fragment without a whole transport header. The key's addresses, protocol, VLAN and fragment fields are filled.
+    FragmentTiny,
+}
+
+/// Parses one Ethernet frame, without frame check sequence; padding behind the IP packet is ignored.
+///
+/// `key` is overwritten in every case: complete for [`Parsed::Key`], otherwise as far as the frame was understood. `quote` is
+/// written exactly if the key has [`KeyBits::QUOTE`]. O(headers), or O(frame) with `verify_l4_checksum`.
+#[inline]
+pub fn parse(frame: &[u8], direction: Direction, options: &Options, key: &mut Key, quote: &mut Tuple) -> Parsed {
+    *key = Key::EMPTY;
+    if let Direction::Outbound = direction {
+        key.bits.0 = KeyBits::OUTBOUND;
+    }
+    let Some((ethernet, mut rest)) = frame.split_first_chunk::<14>() else {
+        return Parsed::Malformed(Fault::Truncated);
+    };
+    let mut ethertype = u16::from_be_bytes([ethernet[12], ethernet[13]]);
+    for vlan in &mut key.vlan {
+        if !is_vlan(ethertype) {
+            break;
+        }
+        let Some((tag, inner)) = rest.split_first_chunk::<4>() else {
+            return Parsed::Malformed(Fault::Truncated);
+        };
+        *vlan = u16::from_be_bytes([tag[0], tag[1]]) & 0x0fff;
+        ethertype = u16::from_be_bytes([tag[2], tag[3]]);
+        rest = inner;
+    }
+    let network = match ethertype {
+        ETHERTYPE_IPV4 => network::ipv4(rest, key),
+        ETHERTYPE_IPV6 => network::ipv6(rest, key),
+        tag if is_vlan(tag) => Err(Fault::VlanUnparsed),
+        other if options.pass_ethertypes.contains(other) => return Parsed::Pass(Passed::Ethertype(other)),
+        other => Err(Fault::UnknownEthertype(other)),
+    };
+    match network {
+        Ok(network) => transport::transport(&network, options, key, quote),
+        Err(fault) => Parsed::Malformed(fault),
+    }
+}
