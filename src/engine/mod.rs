@@ -3,4 +3,249 @@
 //! Architecture invariant: this room knows no text, files, sockets, clocks or threads; it never allocates, locks, formats or
 //! fails while packets pass.
 
+pub mod batch;
+pub mod counters;
 pub mod decision;
+pub mod flow;
+pub mod fragments;
+pub mod judge;
+pub mod program;
+pub mod trace;
+
+use std::sync::Arc;
+
+pub use batch::{BATCH, Batch};
+pub use counters::Counters;
+pub use decision::{Decision, FlowState, Layer, Reason, Stage, Verdict};
+pub use flow::FlowSettings;
+pub use program::Program;
+pub use trace::{NoTrace, Recorder, Trace};
+
+use crate::base::id::WorkerId;
+use crate::base::site::{ExistingFlows, FragmentMode};
+use crate::base::time::Now;
+use crate::packet::{Fault, Key, KeyBits, Parsed, Passed};
+use flow::tcp::Side;
+use flow::{Again, Flows};
+use fragments::{Fate, Fragments, refused};
+use judge::{Standing, Track, judge};
+
+/// Entries of the timing wheel that one packet pays for.
+const EXPIRE_PER_PACKET: usize = 4;
+
+/// What an engine needs besides a program.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which worker this is, for the counters by rule.
+    pub worker: WorkerId,
+    /// Flow table of this worker.
+    pub flows: FlowSettings,
+    /// Fragmented datagrams remembered at a time.
+    pub datagrams: usize,
+    /// Keys every hash of fields that a sender chooses.
+    pub seed: [u64; 2],
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { worker: WorkerId(0), flows: FlowSettings::default(), datagrams: 4096, seed: [0, 0] }
+    }
+}
+
+/// The state of one worker: a program, its flows, its fragments, its counters.
+#[derive(Debug)]
+pub struct Engine {
+    program: Arc<Program>,
+    flows: Flows,
+    fragments: Fragments,
+    counters: Counters,
+    worker: WorkerId,
+    /// The latest moment seen: time never runs backwards (GW-26).
+    now: Now,
+}
+
+impl Engine {
+    /// An engine with empty tables. All memory is taken here.
+    pub fn new(program: Arc<Program>, settings: &Settings) -> Engine {
+        let mut flows = Flows::new(&settings.flows, settings.seed);
+        flows.set_generation(program.generation, false);
+        Engine {
+            program,
+            flows,
+            fragments: Fragments::new(settings.datagrams, settings.seed),
+            counters: Counters::default(),
+            worker: settings.worker,
+            now: Now(0),
+        }
+    }
+
+    /// The program in force.
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// The flows.
+    pub fn flows(&self) -> &Flows {
+        &self.flows
+    }
+
+    /// What has been decided so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Judges by another program from now on, and treats the flows as it says (GW-23). Returns the old one, to be dropped off
+    /// the packet line.
+    pub fn adopt(&mut self, program: Arc<Program>) -> Arc<Program> {
+        match program.existing_flows {
+            ExistingFlows::Keep => self.flows.set_generation(program.generation, false),
+            ExistingFlows::Revalidate => self.flows.set_generation(program.generation, true),
+            ExistingFlows::Flush => {
+                self.flows.set_generation(program.generation, false);
+                self.flows.clear();
+            }
+        }
+        std::mem::replace(&mut self.program, program)
+    }
+
+    /// Forgets flows and fragments, as if no packet had come. Cost: proportional to the tables.
+    pub fn forget(&mut self) {
+        self.flows.clear();
+        self.fragments.clear();
+        self.now = Now(0);
+    }
+
+    /// Decides every packet of the batch, in order.
+    ///
+    /// Cases by frequency: packets of a flow (one look-up, no stage asked unless there are stateless layers), new packets (all
+    /// stages), fragments, packets without a key (their parse outcome is the decision). A packet sees the flows as the ones
+    /// before it left them, so that a batch equals the same packets one by one.
+    pub fn process<T: Trace>(&mut self, batch: &mut Batch, trace: &mut T) {
+        for at in 0..batch.len() {
+            trace.begin(at);
+            self.now = self.now.at_least(batch.times[at]);
+            let key = batch.keys[at];
+            let decision = match batch.parsed[at] {
+                Parsed::Key if !key.has(KeyBits::FIRST_FRAGMENT | KeyBits::LATER_FRAGMENT) => {
+                    self.decide(batch, at, &key, trace)
+                }
+                Parsed::Key => self.fragment(batch, at, &key, trace),
+                Parsed::Pass(passed) => {
+                    let reason = match passed {
+                        Passed::Ethertype(_) => Reason::PassEthertype,
+                        Passed::NeighbourDiscovery => Reason::NeighbourDiscovery,
+                    };
+                    Decision::new(Verdict::Allow, reason, Stage::Parse, FlowState::None)
+                }
+                Parsed::Malformed(fault) => self.malformed(&key, fault),
+            };
+            batch.decisions[at] = decision;
+            self.counters.count(key.direction(), decision, batch.lengths[at] as usize);
+            self.program.hits.add(self.worker, decision.rule);
+        }
+        self.flows.expire(self.now, EXPIRE_PER_PACKET * batch.len());
+    }
+
+    /// Reclaims expired flows while no packets come; `now` is the monotonic clock.
+    pub fn idle(&mut self, now: Now) {
+        self.now = self.now.at_least(now);
+        self.flows.expire(self.now, EXPIRE_PER_PACKET * BATCH);
+    }
+
+    fn malformed(&mut self, key: &Key, fault: Fault) -> Decision {
+        refused(match fault {
+            Fault::FragmentTiny if self.program.fragments == FragmentMode::Drop => Reason::FragmentsRefused,
+            Fault::FragmentTiny => {
+                let fate = self.fragments.look(key, self.now);
+                let reason = if fate == Fate::Overlap { Reason::FragmentOverlap } else { Reason::FragmentTiny };
+                if fate == Fate::Judge {
+                    self.fragments.remember(key, self.now, refused(reason));
+                }
+                reason
+            }
+            Fault::BadIpHeader => Reason::BadIpHeader,
+            Fault::BadL4Header => Reason::BadL4Header,
+            Fault::BadChecksum => Reason::BadChecksum,
+            Fault::Truncated => Reason::Truncated,
+            Fault::ExtHeaderChain => Reason::ExtHeaderChain,
+            Fault::UnknownEthertype(_) => Reason::UnknownEthertype,
+            Fault::VlanUnparsed => Reason::VlanUnparsed,
+        })
+    }
+
+    fn fragment<T: Trace>(&mut self, batch: &Batch, at: usize, key: &Key, trace: &mut T) -> Decision {
+        let mode = self.program.fragments;
+        if mode == FragmentMode::Drop {
+            return refused(Reason::FragmentsRefused);
+        }
+        match self.fragments.look(key, self.now) {
+            Fate::Judge => {
+                let decision = self.decide(batch, at, key, trace);
+                self.fragments.remember(key, self.now, decision);
+                decision
+            }
+            Fate::Follow(decision) => decision,
+            Fate::NoFirst if mode == FragmentMode::Portless => self.decide(batch, at, key, trace),
+            Fate::NoFirst => refused(Reason::FragmentNoFirst),
+            Fate::Overlap => refused(Reason::FragmentOverlap),
+        }
+    }
+
+    fn decide<T: Trace>(&mut self, batch: &Batch, at: usize, key: &Key, trace: &mut T) -> Decision {
+        let quote = batch.quote(at);
+        let mut look = self.flows.look(key, quote, self.now);
+        if let Some(again) = look.again {
+            match self.judge_again(key, again) {
+                Ok(()) => look = self.flows.look(key, quote, self.now),
+                Err(decision) => return decision,
+            }
+        }
+        if look.standing == Standing::Established && !self.program.has_stateless {
+            let decision = Decision::new(Verdict::Allow, Reason::Established, Stage::Flow, FlowState::Established);
+            return match self.flows.commit(look.plan, Track::None, self.now) {
+                Ok(()) => decision,
+                Err(reason) => refuse_flow(decision, reason),
+            };
+        }
+        let judgement = judge(&self.program, key, look.standing, trace);
+        if judgement.decision.verdict() == Verdict::Deny {
+            return judgement.decision;
+        }
+        match self.flows.commit(look.plan, judgement.track, self.now) {
+            Ok(()) => judgement.decision,
+            Err(reason) => refuse_flow(judgement.decision, reason),
+        }
+    }
+
+    /// Judges a flow by a program that has not seen it, as the direction that started it (GW-23). A flow that is denied ends.
+    fn judge_again(&mut self, key: &Key, again: Again) -> Result<(), Decision> {
+        let opening = if again.side == Side::Responder { reversed(key) } else { *key };
+        let judgement = judge(&self.program, &opening, Standing::New, &mut NoTrace);
+        if judgement.decision.verdict() == Verdict::Deny {
+            self.flows.end(again.slot);
+            return Err(judgement.decision);
+        }
+        self.flows.renew(again.slot);
+        Ok(())
+    }
+}
+
+/// A packet that every layer allowed and the flow table has no room for.
+fn refuse_flow(decision: Decision, reason: Reason) -> Decision {
+    Decision::new(Verdict::Deny, reason, Stage::Flow, decision.flow()).after_logs(decision.logs)
+}
+
+/// The packet that the other end would have sent to start the same flow.
+fn reversed(key: &Key) -> Key {
+    let mut opening = Key { src: key.dst, dst: key.src, sport: key.dport, dport: key.sport, ..*key };
+    opening.bits.0 ^= KeyBits::OUTBOUND;
+    let echo_request = match (key.protocol, key.has(KeyBits::V6)) {
+        (1, false) => Some(8u16),
+        (58, true) => Some(128),
+        _ => None,
+    };
+    if let Some(request) = echo_request {
+        (opening.sport, opening.dport) = (key.sport, request << 8);
+    }
+    opening
+}

@@ -1,0 +1,141 @@
+//! Bytes of a burst in, columns out: what was parsed, when, and what was decided. Allocated once, used for every burst.
+
+use crate::base::address::Direction;
+use crate::base::id::WorkerId;
+use crate::base::time::Now;
+use crate::engine::decision::{Decision, FlowState, Reason, Stage, Verdict};
+use crate::engine::flow::table::mix;
+use crate::packet::{Key, KeyBits, Options, Parsed, Tuple, parse};
+
+/// Packets in a full batch.
+pub const BATCH: usize = 64;
+
+const UNDECIDED: Decision = Decision::new(Verdict::Deny, Reason::Truncated, Stage::Parse, FlowState::None);
+
+/// The columns of one burst.
+#[derive(Debug)]
+pub struct Batch {
+    pub(super) keys: Vec<Key>,
+    pub(super) quotes: Vec<Tuple>,
+    pub(super) parsed: Vec<Parsed>,
+    pub(super) times: Vec<Now>,
+    pub(super) lengths: Vec<u32>,
+    pub(super) decisions: Vec<Decision>,
+    count: usize,
+}
+
+impl Default for Batch {
+    fn default() -> Batch {
+        Batch::new()
+    }
+}
+
+impl Batch {
+    /// An empty batch with room for [`BATCH`] packets.
+    pub fn new() -> Batch {
+        Batch {
+            keys: vec![Key::EMPTY; BATCH],
+            quotes: vec![Tuple::default(); BATCH],
+            parsed: vec![Parsed::Key; BATCH],
+            times: vec![Now(0); BATCH],
+            lengths: vec![0; BATCH],
+            decisions: vec![UNDECIDED; BATCH],
+            count: 0,
+        }
+    }
+
+    /// Forgets the packets, keeps the memory.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.count = 0;
+    }
+
+    /// Packets held.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether [`BATCH`] packets are held.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.count == BATCH
+    }
+
+    /// Parses a frame into the next row; returns its position, `None` when the batch is full.
+    #[inline]
+    pub fn add(&mut self, frame: &[u8], direction: Direction, now: Now, options: &Options) -> Option<usize> {
+        let at = self.count;
+        let key = self.keys.get_mut(at)?;
+        self.parsed[at] = parse(frame, direction, options, key, &mut self.quotes[at]);
+        self.times[at] = now;
+        self.lengths[at] = frame.len() as u32;
+        self.decisions[at] = UNDECIDED;
+        self.count += 1;
+        Some(at)
+    }
+
+    /// Takes back the last row, for a frame that another worker owns.
+    #[inline]
+    pub fn remove_last(&mut self) {
+        self.count = self.count.saturating_sub(1);
+    }
+
+    /// The key of a packet.
+    #[inline]
+    pub fn key(&self, at: usize) -> &Key {
+        self.keys.get(at).unwrap_or(&Key::EMPTY)
+    }
+
+    /// What the parser said of a packet.
+    #[inline]
+    pub fn parsed(&self, at: usize) -> Parsed {
+        self.parsed.get(at).copied().unwrap_or(Parsed::Key)
+    }
+
+    /// The tuple that an ICMP error quotes; meaningful only if the key has [`KeyBits::QUOTE`].
+    pub fn quote(&self, at: usize) -> &Tuple {
+        &self.quotes[at.min(BATCH - 1)]
+    }
+
+    /// The moment a packet counts for.
+    #[inline]
+    pub fn time(&self, at: usize) -> Now {
+        self.times.get(at).copied().unwrap_or_default()
+    }
+
+    /// Marks a packet's TCP window as unknown: a packet object without `win`.
+    pub fn forget_window(&mut self, at: usize) {
+        if let Some(key) = self.keys.get_mut(at) {
+            key.bits.0 |= KeyBits::NO_WINDOW;
+        }
+    }
+
+    /// What was decided.
+    #[inline]
+    pub fn decision(&self, at: usize) -> Decision {
+        self.decisions.get(at).copied().unwrap_or(UNDECIDED)
+    }
+
+    /// The worker whose tables hold the state of a packet's flow: a keyed hash of the unordered address pair, so that both
+    /// directions, all fragments and ICMP errors about a flow meet. Packets without a key belong to whoever received them.
+    #[inline]
+    pub fn owner(&self, at: usize, here: WorkerId, workers: u32, seed: [u64; 2]) -> WorkerId {
+        if workers <= 1 || self.parsed(at) != Parsed::Key {
+            return here;
+        }
+        let key = self.key(at);
+        let (a, b) =
+            if key.has(KeyBits::QUOTE) { (self.quote(at).src, self.quote(at).dst) } else { (key.src, key.dst) };
+        let fold = |address: u128| mix((address >> 64) as u64 ^ seed[0], address as u64 ^ seed[1]);
+        // A sum does not care for the order of the pair.
+        let hash = mix(fold(a).wrapping_add(fold(b)), seed[1]);
+        WorkerId(((u128::from(hash) * u128::from(workers)) >> 64) as u32)
+    }
+}

@@ -1,0 +1,302 @@
+//! A packet's key in, its standing towards the flows out; and after the verdict, the change it makes (GW-12, GW-24 to GW-27).
+//!
+//! A look-up changes nothing, so that a packet that any layer denies changes nothing (GW-10): [`Flows::look`] returns the
+//! standing and a [`Plan`], and [`Flows::commit`] carries the plan out for an allowed packet.
+
+pub mod table;
+pub mod tcp;
+
+use crate::base::time::Now;
+use crate::engine::decision::Reason;
+use crate::engine::judge::{Standing, Track};
+use crate::packet::{Key, KeyBits, Tuple};
+use table::{Flow, FlowKey, State, Table, Timeouts};
+use tcp::{Segment, Side, TcpState, Transition, Windows};
+
+/// Sizes and times of the flow table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowSettings {
+    /// Most flows, 1 to 2^28.
+    pub capacity: usize,
+    /// Whether a mid-stream ACK may start a flow (GW-25).
+    pub is_loose: bool,
+    /// Timeouts in nanoseconds, by [`State::index`].
+    pub timeouts: Timeouts,
+}
+
+impl Default for FlowSettings {
+    /// GW-26 and `tcp-states.md` 5: 1,048,576 flows, loose.
+    fn default() -> FlowSettings {
+        let seconds = [120, 120, 60, 432_000, 120, 60, 30, 120, 10, 30, 120, 30, 600];
+        FlowSettings { capacity: 1 << 20, is_loose: true, timeouts: seconds.map(|s: u64| s * 1_000_000_000) }
+    }
+}
+
+/// What an allowed packet will change.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Plan {
+    /// Nothing: no flow, ignored, related, invalid.
+    Nothing,
+    /// The flow in this slot takes a state and a window record, and its timer starts again.
+    Update {
+        /// Slot.
+        slot: u32,
+        /// Next state.
+        state: State,
+        /// Next window record.
+        windows: Windows,
+    },
+    /// A new flow.
+    Insert(Flow),
+    /// A new flow in the place of a closed one.
+    Replace {
+        /// Slot of the closed one.
+        slot: u32,
+        /// The new one.
+        flow: Flow,
+    },
+}
+
+/// The standing of a packet and what it will change if allowed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Look {
+    /// For the stages.
+    pub standing: Standing,
+    /// For [`Flows::commit`].
+    pub plan: Plan,
+    /// For a flow that must be judged again (GW-23): whether this packet comes from its responder.
+    pub again: Option<Again>,
+}
+
+/// A flow that the new program has not judged yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Again {
+    /// Slot.
+    pub slot: u32,
+    /// The end that sent this packet.
+    pub side: Side,
+}
+
+/// The flows of one worker.
+#[derive(Debug)]
+pub struct Flows {
+    table: Table,
+    is_loose: bool,
+    /// Flows allowed by an earlier generation are judged again.
+    revalidate_before: u32,
+    generation: u32,
+}
+
+impl Flows {
+    /// An empty table. `seed` keys the hash.
+    pub fn new(settings: &FlowSettings, seed: [u64; 2]) -> Flows {
+        Flows {
+            table: Table::new(settings.capacity, settings.timeouts, seed),
+            is_loose: settings.is_loose,
+            revalidate_before: 0,
+            generation: 0,
+        }
+    }
+
+    /// The table, for counting.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// New flows are allowed by this generation from now on; with `revalidate` older ones are judged again.
+    pub fn set_generation(&mut self, generation: u64, revalidate: bool) {
+        self.generation = generation as u32;
+        if revalidate {
+            self.revalidate_before = self.generation;
+        }
+    }
+
+    /// Forgets every flow.
+    pub fn clear(&mut self) {
+        self.table.clear();
+    }
+
+    /// Reclaims expired flows with bounded work.
+    #[inline]
+    pub fn expire(&mut self, now: Now, budget: usize) {
+        self.table.expire(now, budget);
+    }
+
+    /// What the table says of a packet; nothing changes.
+    #[inline]
+    pub fn look(&self, key: &Key, quote: &Tuple, now: Now) -> Look {
+        let nothing = |standing| Look { standing, plan: Plan::Nothing, again: None };
+        if key.has(KeyBits::QUOTE) {
+            return nothing(self.related(key, quote, now));
+        }
+        if key.has(KeyBits::LATER_FRAGMENT) {
+            // A later fragment judged without ports makes no entry (GW-22).
+            return nothing(Standing::New);
+        }
+        let Some((flow_key, is_low)) = FlowKey::of(&tuple_of(key)) else { return nothing(Standing::New) };
+        let found = self.table.find(&flow_key, now).and_then(|slot| Some((slot, self.table.get(slot)?)));
+        let fresh = |state, windows, is_picked_up| Flow {
+            key: flow_key,
+            last: now,
+            windows,
+            generation: self.generation,
+            state,
+            is_low_initiator: is_low,
+            is_picked_up,
+            is_groups_only: false,
+        };
+        match (key.protocol, found) {
+            (6, found) => self.look_tcp(key, is_low, found, fresh),
+            (_, Some((slot, flow))) => {
+                let side = flow.side(is_low);
+                let state =
+                    if flow.state == State::Udp && side == Side::Responder { State::UdpStream } else { flow.state };
+                self.belongs(slot, flow, side, Plan::Update { slot, state, windows: flow.windows })
+            }
+            (17, None) => {
+                Look { plan: Plan::Insert(fresh(State::Udp, Windows::UNKNOWN, false)), ..nothing(Standing::New) }
+            }
+            (1 | 58, None) if (key.protocol == 58) == key.has(KeyBits::V6) => {
+                // An echo reply that no request asked for (GW-27).
+                if matches!(key.dport >> 8, 0 | 129) {
+                    return nothing(Standing::Invalid);
+                }
+                Look { plan: Plan::Insert(fresh(State::Icmp, Windows::UNKNOWN, false)), ..nothing(Standing::New) }
+            }
+            (_, None) => {
+                Look { plan: Plan::Insert(fresh(State::Other, Windows::UNKNOWN, false)), ..nothing(Standing::New) }
+            }
+        }
+    }
+
+    fn look_tcp(
+        &self,
+        key: &Key,
+        is_low: bool,
+        found: Option<(u32, &Flow)>,
+        fresh: impl Fn(State, Windows, bool) -> Flow,
+    ) -> Look {
+        let look = |standing, plan| Look { standing, plan, again: None };
+        let Some(segment) = Segment::of(key.tcp_flags) else { return look(Standing::Invalid, Plan::Nothing) };
+        let opening = || fresh(State::Tcp(TcpState::SynSent), tcp::opened(key), false);
+        let Some((slot, flow)) = found else {
+            return match segment {
+                Segment::Syn => look(Standing::New, Plan::Insert(opening())),
+                Segment::Ack if self.is_loose => {
+                    let picked_up = fresh(State::Tcp(TcpState::Established), Windows::UNKNOWN, true);
+                    look(Standing::New, Plan::Insert(picked_up))
+                }
+                _ => look(Standing::Invalid, Plan::Nothing),
+            };
+        };
+        let State::Tcp(state) = flow.state else { return look(Standing::Invalid, Plan::Nothing) };
+        let side = flow.side(is_low);
+        match tcp::transition(state, side, segment) {
+            Transition::Invalid => look(Standing::Invalid, Plan::Nothing),
+            Transition::NewFlow => look(Standing::New, Plan::Replace { slot, flow: opening() }),
+            Transition::Ignored => self.belongs(slot, flow, side, Plan::Nothing),
+            Transition::To(next) => {
+                let is_checked = !flow.is_picked_up && !key.has(KeyBits::NO_WINDOW);
+                let windows =
+                    if is_checked { tcp::in_window(&flow.windows, state, side, key) } else { Some(flow.windows) };
+                match windows {
+                    Some(windows) => {
+                        self.belongs(slot, flow, side, Plan::Update { slot, state: State::Tcp(next), windows })
+                    }
+                    None => look(Standing::Invalid, Plan::Nothing),
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn belongs(&self, slot: u32, flow: &Flow, side: Side, plan: Plan) -> Look {
+        let is_old = flow.generation.wrapping_sub(self.revalidate_before) as i32 >= 0;
+        let again = if is_old { None } else { Some(Again { slot, side }) };
+        let standing = if flow.is_groups_only { Standing::GroupsOnly } else { Standing::Established };
+        Look { standing, plan, again }
+    }
+
+    /// An ICMP error that quotes a live flow's packet and goes to the quoted source (GW-27).
+    fn related(&self, key: &Key, quote: &Tuple, now: Now) -> Standing {
+        if quote.src != key.dst {
+            return Standing::New;
+        }
+        let slot = FlowKey::of(quote).and_then(|(key, _)| self.table.find(&key, now));
+        match slot.and_then(|slot| self.table.get(slot)) {
+            Some(flow) if flow.is_groups_only => Standing::GroupsOnly,
+            Some(_) => Standing::Related,
+            None => Standing::New,
+        }
+    }
+
+    /// Carries out the plan of an allowed packet. The error is the reason to deny it after all (GW-24).
+    #[inline]
+    pub fn commit(&mut self, plan: Plan, track: Track, now: Now) -> Result<(), Reason> {
+        match plan {
+            Plan::Nothing => Ok(()),
+            Plan::Update { slot, state, windows } => {
+                let generation = self.generation;
+                self.table.update(slot, |flow| {
+                    flow.state = state;
+                    flow.windows = windows;
+                    flow.last = flow.last.at_least(now);
+                    if track == Track::Full {
+                        flow.is_groups_only = false;
+                    }
+                    if track != Track::None {
+                        flow.generation = generation;
+                    }
+                });
+                Ok(())
+            }
+            Plan::Insert(_) | Plan::Replace { .. } if track == Track::None => Ok(()),
+            Plan::Insert(flow) => {
+                let is_groups_only = track == Track::GroupsOnly;
+                self.table.expire_all(now);
+                self.check_half_open(&flow)?;
+                if self.table.used() >= self.table.capacity() {
+                    let oldest = self.table.oldest_half_open().ok_or(Reason::FlowTableFull)?;
+                    self.table.remove(oldest);
+                }
+                self.table.insert(Flow { is_groups_only, ..flow }).map(|_| ()).ok_or(Reason::FlowTableFull)
+            }
+            Plan::Replace { slot, flow } => {
+                let is_groups_only = track == Track::GroupsOnly;
+                self.table.expire_all(now);
+                self.check_half_open(&flow)?;
+                self.table.remove(slot);
+                self.table.insert(Flow { is_groups_only, ..flow }).map(|_| ()).ok_or(Reason::FlowTableFull)
+            }
+        }
+    }
+
+    fn check_half_open(&self, flow: &Flow) -> Result<(), Reason> {
+        let limit = (self.table.capacity() / 2).max(1);
+        if flow.state.is_half_open() && self.table.half_open() >= limit { Err(Reason::HalfOpenLimit) } else { Ok(()) }
+    }
+
+    /// The current generation has allowed this flow.
+    pub fn renew(&mut self, slot: u32) {
+        let generation = self.generation;
+        self.table.update(slot, |flow| flow.generation = generation);
+    }
+
+    /// Ends a flow that a new program denies (GW-23).
+    pub fn end(&mut self, slot: u32) {
+        self.table.remove(slot);
+    }
+}
+
+/// The five-tuple of a packet.
+#[inline]
+pub fn tuple_of(key: &Key) -> Tuple {
+    Tuple {
+        src: key.src,
+        dst: key.dst,
+        sport: key.sport,
+        dport: key.dport,
+        protocol: key.protocol,
+        is_v6: u8::from(key.has(KeyBits::V6)),
+    }
+}

@@ -1,0 +1,438 @@
+//! One packet's header and standing in, its decision out: the stages of GW-9 in order, as one function per direction.
+//!
+//! Order of cases, most frequent first: a packet of a flow passes by state after the stateless layers (network ACL, untracked
+//! rules); a new packet walks all stages; an invalid one stops at the first stateful layer that governs it.
+//! Every stage asks its list by [`Walk::ask`]; the first that denies ends the walk (GW-10).
+
+use crate::base::address::Direction;
+use crate::base::id::RuleId;
+use crate::base::site::DefaultVerdict;
+use crate::engine::decision::{Decision, FlowState, Reason, Stage, Verdict};
+use crate::engine::program::classifier::{Header, NONE};
+use crate::engine::program::{Effect, EndpointScopes, Place, Program, ServiceKey, ServiceView, StandIn};
+use crate::engine::trace::{Event, Subject, Trace};
+use crate::packet::{Key, KeyBits};
+
+/// What the flow table says of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// No flow, and the packet may start one.
+    New,
+    /// Part of a flow that every stateful layer allowed.
+    Established,
+    /// An ICMP error about such a flow.
+    Related,
+    /// Part of, or an error about, a flow that only the groups remember (GW-12): Calico's stages judge it as new.
+    GroupsOnly,
+    /// Connection tracking refuses it (GW-25).
+    Invalid,
+}
+
+/// What the flow table should remember of an allowed packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Track {
+    /// Nothing.
+    None,
+    /// An entry for all layers.
+    Full,
+    /// An entry for the groups alone.
+    GroupsOnly,
+}
+
+/// A decision with its consequence for the flow table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// The decision.
+    pub decision: Decision,
+    /// Whether and how to remember it.
+    pub track: Track,
+}
+
+/// Which stages an endpoint's explicit Allow lets a packet skip (PIPE-1, PIPE-2).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// A rule allowed.
+    Allowed,
+    /// The stage ended without an explicit rule: failsafe, profile, end of list.
+    Accepted,
+    /// Nothing matched.
+    Undecided,
+    /// Denied.
+    Denied(Decision),
+}
+
+/// What has been gathered so far; copied for each backend.
+#[derive(Clone, Copy)]
+struct Tally {
+    logs: u8,
+    named: Option<(RuleId, Reason, Stage)>,
+    unnamed: Option<(Reason, Stage)>,
+    governed: bool,
+}
+
+struct Walk<'p, 't, T> {
+    program: &'p Program,
+    header: Header,
+    flow: FlowState,
+    tally: Tally,
+    trace: &'t mut T,
+}
+
+impl<T: Trace> Walk<'_, '_, T> {
+    #[inline]
+    fn deny(&self, reason: Reason, stage: Stage, rule: RuleId) -> Decision {
+        Decision::new(Verdict::Deny, reason, stage, self.flow).by(rule).after_logs(self.tally.logs)
+    }
+
+    /// Asks one list. A scope that does not exist is undecided without a trace.
+    #[inline]
+    fn ask(&mut self, stage: Stage, subject: Subject, scope: u32) -> Answer {
+        if scope == NONE {
+            return Answer::Undecided;
+        }
+        let mut from = 0;
+        loop {
+            let found = self.program.classifier.first(self.header, scope, from);
+            let Some((at, entry)) = found.and_then(|at| Some((at, *self.program.entries.get(at as usize)?))) else {
+                self.trace.event(Event::Undecided { stage, subject });
+                return Answer::Undecided;
+            };
+            self.trace.event(Event::Matched { stage, subject, rule: entry.rule, effect: entry.effect });
+            let allow = match stage {
+                Stage::Acl => Reason::AclAllow,
+                Stage::Sg => Reason::SgAllow,
+                _ => Reason::PolicyAllow,
+            };
+            let deny = if stage == Stage::Acl { Reason::AclDeny } else { Reason::PolicyDeny };
+            match entry.effect {
+                Effect::Allow => {
+                    self.tally.named = Some((entry.rule, allow, stage));
+                    return Answer::Allowed;
+                }
+                Effect::Deny => return Answer::Denied(self.deny(deny, stage, entry.rule)),
+                Effect::Log => {
+                    self.tally.logs = self.tally.logs.saturating_add(1);
+                    from = at + 1;
+                }
+                Effect::Pass => from = entry.resume.max(at + 1),
+                Effect::Failsafe => return self.accept(Reason::Failsafe, stage),
+                Effect::ProfileAllow => return self.accept(Reason::Profile, stage),
+                Effect::NoPolicy => return self.accept(Reason::NoPolicy, stage),
+                Effect::TierDeny => return Answer::Denied(self.deny(Reason::TierDefaultDeny, stage, entry.rule)),
+                Effect::ProfileDeny => return Answer::Denied(self.deny(Reason::Profile, stage, RuleId::NONE)),
+                Effect::NoPolicyDeny => return Answer::Denied(self.deny(Reason::NoPolicyDeny, stage, RuleId::NONE)),
+                Effect::AclImplicitDeny => {
+                    return Answer::Denied(self.deny(Reason::AclImplicitDeny, stage, RuleId::NONE));
+                }
+                Effect::SgNoMatch => return Answer::Denied(self.deny(Reason::SgNoMatch, stage, RuleId::NONE)),
+            }
+        }
+    }
+
+    #[inline]
+    fn accept(&mut self, reason: Reason, stage: Stage) -> Answer {
+        self.tally.unnamed = Some((reason, stage));
+        Answer::Accepted
+    }
+
+    /// The network ACL of the local address, unless both ends lie in one prefix (ACL-7).
+    #[inline]
+    fn acl(&mut self, direction: Direction, local: &Place, remote: &Place) -> Result<(), Decision> {
+        let scope = local.acl[direction as usize];
+        if scope == NONE || (local.net != NONE && local.net == remote.net) {
+            return Ok(());
+        }
+        self.must(Stage::Acl, Subject::Acl, scope).map(|_| ())
+    }
+
+    /// Asks a list whose denial ends the walk; tells whether a rule allowed.
+    #[inline]
+    fn must(&mut self, stage: Stage, subject: Subject, scope: u32) -> Result<bool, Decision> {
+        match self.ask(stage, subject, scope) {
+            Answer::Denied(decision) => Err(decision),
+            answer => Ok(answer == Answer::Allowed),
+        }
+    }
+
+    fn invalid(&mut self) -> Decision {
+        self.flow = FlowState::None;
+        self.deny(Reason::InvalidState, Stage::Flow, RuleId::NONE)
+    }
+
+    /// The decision when no layer denied: the last named rule that allowed, else the last unnamed outcome, else the default.
+    fn allowed(&self) -> Decision {
+        let tally = self.tally;
+        let (verdict, rule, reason, stage) = match (tally.named, tally.unnamed) {
+            (Some((rule, reason, stage)), _) => (Verdict::Allow, rule, reason, stage),
+            (None, Some((reason, stage))) => (Verdict::Allow, RuleId::NONE, reason, stage),
+            (None, None) if tally.governed || self.program.default == DefaultVerdict::Allow => {
+                (Verdict::Allow, RuleId::NONE, Reason::DefaultAllow, Stage::Default)
+            }
+            (None, None) => (Verdict::Deny, RuleId::NONE, Reason::DefaultDeny, Stage::Default),
+        };
+        Decision::new(verdict, reason, stage, self.flow).by(rule).after_logs(tally.logs)
+    }
+}
+
+/// A governing endpoint on the way of one packet.
+#[derive(Clone, Copy)]
+struct Governor {
+    index: u32,
+    scopes: EndpointScopes,
+    /// Untracked or preDNAT rules allowed: its later stages are skipped.
+    skips: bool,
+    /// It allowed untracked.
+    is_untracked: bool,
+}
+
+impl Governor {
+    fn new(program: &Program, index: Option<u32>) -> Option<Governor> {
+        let index = index?;
+        Some(Governor { index, scopes: *program.endpoint(index)?, skips: false, is_untracked: false })
+    }
+
+    fn subject(&self) -> Subject {
+        Subject::Endpoint(self.index)
+    }
+
+    fn ask_untracked<T: Trace>(&mut self, walk: &mut Walk<'_, '_, T>, scope: u32) -> Result<(), Decision> {
+        self.is_untracked = walk.must(Stage::Untracked, self.subject(), scope)?;
+        self.skips = self.is_untracked;
+        Ok(())
+    }
+
+    fn ask_prednat<T: Trace>(&mut self, walk: &mut Walk<'_, '_, T>) -> Result<(), Decision> {
+        if !self.skips {
+            self.skips = walk.must(Stage::PreDnat, self.subject(), self.scopes.prednat)?;
+        }
+        Ok(())
+    }
+
+    fn ask_host<T: Trace>(&self, walk: &mut Walk<'_, '_, T>, stage: Stage, scope: u32) -> Result<(), Decision> {
+        if self.skips { Ok(()) } else { walk.must(stage, self.subject(), scope).map(|_| ()) }
+    }
+}
+
+/// Judges one packet. `standing` is what the flow table says; nothing is remembered here.
+///
+/// Cost: for an established packet without stateless layers, two place look-ups at most; for a new one, one header
+/// classification plus one list look-up per list asked.
+pub fn judge<T: Trace>(program: &Program, key: &Key, standing: Standing, trace: &mut T) -> Judgement {
+    let flow = match standing {
+        Standing::New | Standing::GroupsOnly => FlowState::New,
+        Standing::Established => FlowState::Established,
+        Standing::Related => FlowState::Related,
+        Standing::Invalid => FlowState::None,
+    };
+    let tally = Tally { logs: 0, named: None, unnamed: None, governed: false };
+    let mut walk = Walk { program, header: program.classifier.header(key), flow, tally, trace };
+    let result = match key.direction() {
+        Direction::Inbound => inbound(&mut walk, key, standing),
+        Direction::Outbound => outbound(&mut walk, key, standing),
+    };
+    result.unwrap_or_else(|decision| Judgement { decision, track: Track::None })
+}
+
+/// The decision for a packet of a flow once the stateless layers let it pass.
+fn by_state<T>(walk: &Walk<'_, '_, T>, standing: Standing) -> Judgement {
+    let reason = if standing == Standing::Related { Reason::Related } else { Reason::Established };
+    let decision = Decision::new(Verdict::Allow, reason, Stage::Flow, walk.flow).after_logs(walk.tally.logs);
+    Judgement { decision, track: Track::None }
+}
+
+/// What an allowed packet leaves behind.
+fn finish<T: Trace>(walk: &Walk<'_, '_, T>, standing: Standing, is_untracked: bool, has_groups: bool) -> Judgement {
+    let decision = walk.allowed();
+    let track = match (decision.verdict(), standing) {
+        (Verdict::Deny, _) | (_, Standing::Invalid) => Track::None,
+        _ if !is_untracked => Track::Full,
+        _ if has_groups => Track::GroupsOnly,
+        _ => Track::None,
+    };
+    Judgement { decision, track }
+}
+
+fn inbound<T: Trace>(walk: &mut Walk<'_, '_, T>, key: &Key, standing: Standing) -> Result<Judgement, Decision> {
+    let (program, family) = (walk.program, key.family());
+    let (local, remote) = (*program.place(family, key.dst), *program.place(family, key.src));
+    let flow = std::mem::replace(&mut walk.flow, FlowState::None);
+    walk.acl(Direction::Inbound, &local, &remote)?;
+    walk.flow = flow;
+
+    let by_flow = matches!(standing, Standing::Established | Standing::Related);
+    let groups = local.groups[Direction::Inbound as usize];
+    if groups != NONE && standing == Standing::Invalid {
+        return Err(walk.invalid());
+    }
+    if standing == Standing::New {
+        walk.must(Stage::Sg, Subject::Groups, groups)?;
+    }
+
+    let mut own = Governor::new(program, program.uplink);
+    let (stand_in, is_segment) = match local.stand_in {
+        StandIn::None => (None, false),
+        StandIn::Own(index) => (Some(index), false),
+        StandIn::Segment(index) => (Some(index), true),
+    };
+    let mut stand_in = Governor::new(program, stand_in);
+    for governor in [&mut own, &mut stand_in].into_iter().flatten() {
+        let scope = governor.scopes.untracked_in;
+        governor.ask_untracked(walk, scope)?;
+    }
+    if by_flow {
+        return Ok(by_state(walk, standing));
+    }
+    let governors = [&own, &stand_in];
+    let has_governor = governors.iter().any(|g| g.is_some());
+    let is_untracked = has_governor && governors.iter().all(|g| g.as_ref().is_none_or(|g| g.is_untracked));
+    let leaving = Governor::new(program, program.downlink);
+    walk.tally.governed = has_governor || leaving.is_some() || local.acl != [NONE; 2] || local.groups != [NONE; 2];
+    if is_untracked {
+        walk.flow = FlowState::Untracked;
+    }
+
+    let view = if local.is_service && !is_untracked { service(program, key) } else { None };
+    if standing == Standing::Invalid && !is_untracked {
+        let is_pod = |address| program.place(family, address).pod != [NONE; 2];
+        let backends = view.map_or(&[][..], |v| backends(program, v));
+        let pod_governs =
+            if backends.is_empty() { is_pod(key.dst) } else { backends.iter().any(|b| is_pod(b.address)) };
+        if has_governor || leaving.is_some() || pod_governs {
+            return Err(walk.invalid());
+        }
+    }
+    if !is_untracked {
+        for governor in [&mut own, &mut stand_in].into_iter().flatten() {
+            governor.ask_prednat(walk)?;
+        }
+    }
+    let backends = match view {
+        Some(view) => {
+            source_range(walk, key, view)?;
+            backends(program, view)
+        }
+        None => &[],
+    };
+    let host = if !backends.is_empty() || is_segment { Stage::HostForward } else { Stage::HostNormal };
+    let received = (walk.header, walk.tally);
+    let mut first = None;
+    for turn in 0..backends.len().max(1) {
+        (walk.header, walk.tally) = received;
+        let mut address = key.dst;
+        if let Some(backend) = backends.get(turn) {
+            address = backend.address;
+            walk.header = program.classifier.translated(walk.header, family, address, backend.port);
+            walk.trace.event(Event::Translated { address, port: backend.port });
+        }
+        if let Some(own) = &own {
+            own.ask_host(walk, Stage::HostForward, own.scopes.forward_in)?;
+        }
+        if let Some(stand_in) = &stand_in {
+            let scopes = &stand_in.scopes;
+            let scope = if host == Stage::HostForward { scopes.forward_in } else { scopes.normal_in };
+            stand_in.ask_host(walk, host, scope)?;
+        }
+        let pod = program.place(family, address).pod;
+        walk.tally.governed |= pod != [NONE; 2];
+        walk.must(Stage::Workload, Subject::Pod, pod[Direction::Inbound as usize])?;
+        if let Some(leaving) = &leaving {
+            leaving.ask_host(walk, Stage::HostForward, leaving.scopes.forward_out)?;
+        }
+        let judgement = finish(walk, standing, is_untracked, groups != NONE);
+        if judgement.decision.verdict() == Verdict::Deny {
+            return Err(judgement.decision);
+        }
+        first.get_or_insert(judgement);
+    }
+    Ok(first.unwrap_or_else(|| finish(walk, standing, is_untracked, groups != NONE)))
+}
+
+fn outbound<T: Trace>(walk: &mut Walk<'_, '_, T>, key: &Key, standing: Standing) -> Result<Judgement, Decision> {
+    let (program, family) = (walk.program, key.family());
+    let (local, remote) = (*program.place(family, key.src), *program.place(family, key.dst));
+    let mut own = Governor::new(program, program.downlink);
+    let (stand_in, is_segment) = match local.stand_in {
+        StandIn::None => (None, false),
+        StandIn::Own(index) => (Some(index), false),
+        StandIn::Segment(index) => (Some(index), true),
+    };
+    let mut stand_in = Governor::new(program, stand_in);
+    let flow = std::mem::replace(&mut walk.flow, FlowState::None);
+    if let Some(own) = &mut own {
+        let scope = own.scopes.untracked_in;
+        own.ask_untracked(walk, scope)?;
+    }
+    if let (Some(stand_in), false) = (&mut stand_in, is_segment) {
+        let scope = stand_in.scopes.untracked_out;
+        stand_in.ask_untracked(walk, scope)?;
+    }
+    walk.flow = flow;
+
+    if matches!(standing, Standing::Established | Standing::Related) {
+        walk.acl(Direction::Outbound, &local, &remote)?;
+        return Ok(by_state(walk, standing));
+    }
+    let governors = [&own, &stand_in];
+    let has_governor = governors.iter().any(|g| g.is_some());
+    let is_untracked = has_governor && governors.iter().all(|g| g.as_ref().is_none_or(|g| g.is_untracked));
+    let leaving = Governor::new(program, program.uplink);
+    let groups = local.groups[Direction::Outbound as usize];
+    let has_host = has_governor || leaving.is_some();
+    let has_pod = local.pod != [NONE; 2];
+    walk.tally.governed = has_host || has_pod || local.acl != [NONE; 2] || local.groups != [NONE; 2];
+    if is_untracked {
+        walk.flow = FlowState::Untracked;
+    } else if standing == Standing::Invalid && (has_host || has_pod) {
+        return Err(walk.invalid());
+    }
+
+    if let Some(own) = &mut own {
+        own.ask_prednat(walk)?;
+        own.ask_host(walk, Stage::HostForward, own.scopes.forward_in)?;
+    }
+    walk.must(Stage::Workload, Subject::Pod, local.pod[Direction::Outbound as usize])?;
+    if let Some(stand_in) = &stand_in {
+        let (stage, scope) = if is_segment {
+            (Stage::HostForward, stand_in.scopes.forward_out)
+        } else {
+            (Stage::HostNormal, stand_in.scopes.normal_out)
+        };
+        stand_in.ask_host(walk, stage, scope)?;
+    }
+    if let Some(leaving) = &leaving {
+        leaving.ask_host(walk, Stage::HostForward, leaving.scopes.forward_out)?;
+    }
+    if groups != NONE && standing == Standing::Invalid {
+        return Err(walk.invalid());
+    }
+    if standing == Standing::New {
+        walk.must(Stage::Sg, Subject::Groups, groups)?;
+    }
+    walk.acl(Direction::Outbound, &local, &remote)?;
+    Ok(finish(walk, standing, is_untracked, groups != NONE))
+}
+
+/// The service that the destination as received belongs to (GW-8).
+fn service(program: &Program, key: &Key) -> Option<ServiceView> {
+    if !key.has(KeyBits::L4) {
+        return None;
+    }
+    let wanted = ServiceKey { family: key.family(), protocol: key.protocol, port: key.dport, address: key.dst };
+    program.services.get(&wanted).copied()
+}
+
+fn backends(program: &Program, view: ServiceView) -> &[crate::engine::program::Backend] {
+    let first = view.first as usize;
+    program.backends.get(first..first + view.count as usize).unwrap_or(&[])
+}
+
+/// `loadBalancerSourceRanges` (SVC-6).
+fn source_range<T: Trace>(walk: &mut Walk<'_, '_, T>, key: &Key, view: ServiceView) -> Result<(), Decision> {
+    let Some(ranges) = walk.program.source_ranges.get(view.sources as usize) else { return Ok(()) };
+    let family = key.family();
+    if ranges.iter().any(|&(f, first, last)| f == family && (first..=last).contains(&key.src)) {
+        return Ok(());
+    }
+    walk.trace.event(Event::SourceRefused);
+    Err(walk.deny(Reason::SourceRange, Stage::Service, RuleId::NONE))
+}
