@@ -112,7 +112,7 @@ impl<T: Trace> Walk<'_, '_, T> {
                 Effect::Deny => return Answer::Denied(self.deny(deny, stage, entry.rule)),
                 Effect::Log => {
                     self.tally.logs = self.tally.logs.saturating_add(1);
-                    from = at + 1;
+                    from = entry.resume.max(at + 1);
                 }
                 Effect::Pass => from = entry.resume.max(at + 1),
                 Effect::Failsafe => return self.accept(Reason::Failsafe, stage),
@@ -291,7 +291,7 @@ fn inbound<T: Trace>(walk: &mut Walk<'_, '_, T>, key: &Key, standing: Standing) 
         walk.flow = FlowState::Untracked;
     }
 
-    let view = if local.is_service && !is_untracked { service(program, key) } else { None };
+    let view = if is_untracked { None } else { service(program, key, &local) };
     if standing == Standing::Invalid && !is_untracked {
         let is_pod = |address| program.place(family, address).pod != [NONE; 2];
         let backends = view.map_or(&[][..], |v| backends(program, v));
@@ -412,13 +412,15 @@ fn outbound<T: Trace>(walk: &mut Walk<'_, '_, T>, key: &Key, standing: Standing)
     Ok(finish(walk, standing, is_untracked, groups != NONE))
 }
 
-/// The service that the destination as received belongs to (GW-8).
-fn service(program: &Program, key: &Key) -> Option<ServiceView> {
-    if !key.has(KeyBits::L4) {
+/// The service that the destination as received belongs to (GW-8): by its address, else by the node's port.
+fn service(program: &Program, key: &Key, local: &Place) -> Option<ServiceView> {
+    if !key.has(KeyBits::L4) || !(local.is_service || local.is_node) {
         return None;
     }
     let wanted = ServiceKey { family: key.family(), protocol: key.protocol, port: key.dport, address: key.dst };
-    program.services.get(&wanted).copied()
+    let by_address = if local.is_service { program.services.get(&wanted) } else { None };
+    let by_node = || if local.is_node { program.services.get(&wanted.node()) } else { None };
+    by_address.or_else(by_node).copied()
 }
 
 fn backends(program: &Program, view: ServiceView) -> &[crate::engine::program::Backend] {

@@ -27,7 +27,7 @@ pub enum Effect {
     Allow,
     /// A rule that denies: policy or ACL.
     Deny,
-    /// A rule that writes a record; evaluation goes on with the next entry.
+    /// A rule that writes a record; evaluation goes on with [`Entry::resume`], behind the rule.
     Log,
     /// A rule that leaves its tier or profile; evaluation goes on with [`Entry::resume`].
     Pass,
@@ -56,7 +56,7 @@ pub struct Entry {
     pub rule: RuleId,
     /// What it does.
     pub effect: Effect,
-    /// Where evaluation goes on after a Pass.
+    /// Where evaluation goes on after a Log or Pass.
     pub resume: u32,
 }
 
@@ -103,8 +103,10 @@ pub struct Place {
     pub groups: [u32; 2],
     /// Scope of the pod's ingress and egress.
     pub pod: [u32; 2],
-    /// Whether it may be a service address.
+    /// Whether some service has it as cluster or load balancer address.
     pub is_service: bool,
+    /// Whether node ports exist on it.
+    pub is_node: bool,
 }
 
 impl Place {
@@ -116,6 +118,7 @@ impl Place {
         groups: [NONE; 2],
         pod: [NONE; 2],
         is_service: false,
+        is_node: false,
     };
 }
 
@@ -130,6 +133,18 @@ pub struct ServiceKey {
     pub port: u16,
     /// Address.
     pub address: u128,
+}
+
+impl ServiceKey {
+    /// The key of the same port on every node: no address of its own.
+    pub const fn node(self) -> ServiceKey {
+        ServiceKey { address: u128::MAX, family: self.family, protocol: self.protocol, port: self.port }
+    }
+
+    /// Whether it is a node port.
+    pub const fn is_node(&self) -> bool {
+        self.address == u128::MAX
+    }
 }
 
 /// What a service key stands for.
