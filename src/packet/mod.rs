@@ -14,5 +14,12 @@ mod quote;
 
 pub mod checksum;
 
+pub mod partial;
+
+pub mod build;
+
+pub use build::{FragmentSpec, PacketSpec, build};
+pub use checksum::internet_checksum;
 pub use key::{Key, KeyBits, Tuple};
 pub use parse::{Fault, Options, Parsed, PassList, Passed, parse};
+pub use partial::complete_partial;

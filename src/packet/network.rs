@@ -133,7 +133,9 @@ fn mark_fragment(key: &mut Key, id: u32, offset: u16, more: bool, length: usize)
     }
 }
 
-const fn is_extension(header: u8) -> bool {
+/// Whether a next-header value announces an extension header that is walked.
+#[inline]
+pub(super) const fn is_extension(header: u8) -> bool {
     use next_header::*;
     matches!(header, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION | MOBILITY | HOST_IDENTITY | SHIM6)
 }

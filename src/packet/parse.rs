@@ -15,7 +15,7 @@ pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 /// Whether the ethertype announces a VLAN tag: 802.1Q, 802.1ad, or the older 0x9100 of stacked tags.
 #[inline]
-pub(super) const fn is_vlan(ethertype: u16) -> bool {
+const fn is_vlan(ethertype: u16) -> bool {
     matches!(ethertype, 0x8100 | 0x88a8 | 0x9100)
 }
 
@@ -117,21 +117,9 @@ pub fn parse(frame: &[u8], direction: Direction, options: &Options, key: &mut Ke
     if let Direction::Outbound = direction {
         key.bits.0 = KeyBits::OUTBOUND;
     }
-    let Some((ethernet, mut rest)) = frame.split_first_chunk::<14>() else {
+    let Some((ethertype, rest)) = link(frame, &mut key.vlan) else {
         return Parsed::Malformed(Fault::Truncated);
     };
-    let mut ethertype = u16::from_be_bytes([ethernet[12], ethernet[13]]);
-    for vlan in &mut key.vlan {
-        if !is_vlan(ethertype) {
-            break;
-        }
-        let Some((tag, inner)) = rest.split_first_chunk::<4>() else {
-            return Parsed::Malformed(Fault::Truncated);
-        };
-        *vlan = u16::from_be_bytes([tag[0], tag[1]]) & 0x0fff;
-        ethertype = u16::from_be_bytes([tag[2], tag[3]]);
-        rest = inner;
-    }
     let network = match ethertype {
         ETHERTYPE_IPV4 => network::ipv4(rest, key),
         ETHERTYPE_IPV6 => network::ipv6(rest, key),
@@ -143,4 +131,22 @@ pub fn parse(frame: &[u8], direction: Direction, options: &Options, key: &mut Ke
         Ok(network) => transport::transport(&network, options, key, quote),
         Err(fault) => Parsed::Malformed(fault),
     }
+}
+
+/// The ethertype behind at most two VLAN tags, whose identifiers are noted, and the bytes that follow it; `None` when the frame
+/// ends before.
+#[inline]
+pub(super) fn link<'a>(frame: &'a [u8], vlan: &mut [u16; 2]) -> Option<(u16, &'a [u8])> {
+    let (ethernet, mut rest) = frame.split_first_chunk::<14>()?;
+    let mut ethertype = u16::from_be_bytes([ethernet[12], ethernet[13]]);
+    for vlan in vlan {
+        if !is_vlan(ethertype) {
+            break;
+        }
+        let (tag, inner) = rest.split_first_chunk::<4>()?;
+        *vlan = u16::from_be_bytes([tag[0], tag[1]]) & 0x0fff;
+        ethertype = u16::from_be_bytes([tag[2], tag[3]]);
+        rest = inner;
+    }
+    Some((ethertype, rest))
 }
