@@ -352,6 +352,11 @@ impl<'n, 'f> Decoder<'n, 'f> {
         }
     }
 
+    /// The keys that nobody asked for so far.
+    pub fn rest(&self) -> impl Iterator<Item = &'n Key> {
+        self.entries.iter().zip(&self.taken).filter(|(_, taken)| !**taken).map(|((key, _), _)| key)
+    }
+
     /// Whether a field is written and not null; does not take it.
     pub fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|(k, node)| k.text == key && !node.is_null())

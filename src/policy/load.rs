@@ -242,7 +242,8 @@ fn is_same_resource(a: &Node, b: &Node) -> bool {
         }
         _ => node.clone(),
     };
-    let metadata = |node: &Node| node.get("metadata").map(|m| strip(m, super::metadata::SERVER_FIELDS));
+    let written_by_servers = [super::metadata::SERVER_FIELDS, &["annotations"]].concat();
+    let metadata = |node: &Node| node.get("metadata").map(|m| strip(m, &written_by_servers));
     let same_metadata = match (metadata(a), metadata(b)) {
         (Some(x), Some(y)) => x.same_content(&y),
         (x, y) => x.is_none() && y.is_none(),

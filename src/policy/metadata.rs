@@ -12,7 +12,6 @@ pub const SERVER_FIELDS: &[&str] = &[
     "generation",
     "managedFields",
     "selfLink",
-    "annotations",
     "ownerReferences",
     "finalizers",
     "generateName",
@@ -40,6 +39,7 @@ impl Metadata {
         root.ignore(&["status"]);
         let mut map = root.require("metadata")?.map()?;
         map.ignore(SERVER_FIELDS);
+        map.take("annotations").iter().for_each(annotations);
         let name = map.require("name").and_then(|f| Some((f.nonempty_string()?.to_string(), f.span().clone())));
         let namespace = map.take("namespace");
         let namespace = match namespace {
@@ -84,6 +84,20 @@ pub fn labels(field: &Field<'_, '_>) -> Labels {
         labels.insert(key.text.clone(), text.to_string());
     }
     labels
+}
+
+/// Annotations have no effect, but must be ones that a server would take: qualified names in any case, 256 KiB in all (2.1).
+pub fn annotations(field: &Field<'_, '_>) {
+    let mut size = 0;
+    for (key, value) in field.entries().unwrap_or_default() {
+        if !is_qualified_name(&key.text.to_lowercase()) {
+            value.error("bad-annotation", format!("`{}` is not the name of an annotation", key.text));
+        }
+        size += key.text.len() + value.string().map_or(0, str::len);
+    }
+    if size > 256 << 10 {
+        field.error("too-many", "annotations are larger than 256 KiB");
+    }
 }
 
 /// An RFC 1123 label: lower case letters, digits and `-`, at most 63 characters.
