@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Tag};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::{Builder, Document, Finished, Kind, MAX_ALIAS_NODES, MAX_DEPTH, Node, odd_text_help};
@@ -43,6 +43,10 @@ pub(super) fn parse(file: &Arc<str>, text: &str, out: &mut Diagnostics) -> Vec<D
                 reader.event(event, start.line(), start.col() + 1).is_err()
             }
             Some(Err(error)) => {
+                if *error.kind() == ErrorKind::ExpectedDocumentStart {
+                    // What looked like a whole document goes on below.
+                    documents.pop();
+                }
                 reader.syntax(&error, text);
                 true
             }
@@ -192,14 +196,12 @@ impl Reader<'_> {
     fn syntax(&mut self, error: &ScanError, text: &str) {
         let marker = error.marker();
         let span = self.builder.span(marker.line(), marker.col() + 1);
-        let message = lower_first(&error.kind().to_string());
-        let nesting = message.contains("nest") || message.contains("recursion");
-        let code = if nesting { "too-deep" } else { "yaml-syntax" };
-        let message = if nesting { format!("lists and maps nest more than {MAX_DEPTH} levels deep") } else { message };
+        let (code, message, usual_help) = explain(error.kind());
         let mut finding = Diagnostic::error(code, message).at(&span);
         // The parser often stops on the line after the slip.
         let lines: Vec<&str> = text.lines().skip(marker.line().saturating_sub(2)).take(2).collect();
-        finding.help = lines.iter().rev().find_map(|line| line_help(line)).map(str::to_string);
+        let help = lines.iter().rev().find_map(|line| line_help(line)).or(usual_help);
+        finding.help = help.map(str::to_string);
         self.builder.report(finding);
     }
 }
@@ -224,6 +226,36 @@ fn line_help(line: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Code, message and usual advice for a fault that the parser found.
+fn explain(kind: &ErrorKind) -> (&'static str, String, Option<&'static str>) {
+    let indent = Some("check the indentation: fields of one map, and items of one list, start in the same column");
+    let (message, help) = match kind {
+        ErrorKind::RecursionLimitExceeded => {
+            return ("too-deep", format!("lists and maps nest more than {MAX_DEPTH} levels deep"), None);
+        }
+        ErrorKind::UnknownAnchor => ("this alias names nothing", Some("quote a value that starts with `*`")),
+        ErrorKind::SimpleKeyExpected => ("expected `key: value`, found text without a colon", indent),
+        ErrorKind::MappingValueNotAllowed => ("a `key:` is not expected here", indent),
+        ErrorKind::MappingKeyNotAllowed => ("a key is not expected here", indent),
+        ErrorKind::BlockSequenceEntryNotAllowed => ("a list item is not expected here", indent),
+        ErrorKind::ExpectedBlockMappingKey => ("expected a key", indent),
+        ErrorKind::ExpectedBlockSequenceEntry => ("expected a list item that starts with `- `", indent),
+        ErrorKind::InvalidIndentation => ("the indentation does not fit the lines above", indent),
+        ErrorKind::ExpectedDocumentStart => ("this line does not belong to the document above", indent),
+        ErrorKind::ExpectedNodeContent => ("expected a value", None),
+        ErrorKind::ExpectedFlowMappingSeparator => ("expected `,` or `}`", Some("close the `{` or add a comma")),
+        ErrorKind::ExpectedFlowSequenceSeparator => ("expected `,` or `]`", Some("close the `[` or add a comma")),
+        ErrorKind::UnclosedQuotedScalar => ("a quote is not closed", Some("add the closing quote")),
+        ErrorKind::InvalidBlockEntryWhitespace => ("a `-` needs a space behind it", None),
+        ErrorKind::InvalidMappingValueWhitespace => ("a `:` needs a space behind it", None),
+        ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation => {
+            ("a tab is not allowed here", Some("indent with spaces, not with tabs"))
+        }
+        other => return ("yaml-syntax", lower_first(&other.to_string()), None),
+    };
+    ("yaml-syntax", message.to_string(), help)
 }
 
 fn lower_first(text: &str) -> String {

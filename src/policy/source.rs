@@ -103,7 +103,7 @@ fn walk(directory: &Path, base: &Path, depth: usize, files: &mut Vec<PathBuf>, o
 }
 
 fn read(path: &Path, base: &Path, out: &mut Diagnostics) -> Option<Source> {
-    let shown = path.display();
+    let shown = path.strip_prefix(".").unwrap_or(path).display();
     let full = base.join(path);
     let fault = |message: String| Diagnostic::error("unreadable-file", message);
     let bytes = match fs::metadata(&full) {
