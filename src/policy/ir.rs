@@ -22,6 +22,8 @@ pub struct Policy {
     pub tiers: Vec<Tier>,
     /// Calico and Kubernetes policies in evaluation order (tier, then ORD-2).
     pub rulesets: Vec<RuleSet>,
+    /// The Calico policies that Kubernetes policies were converted to, as YAML, by [`RuleSet::display`] (A3, CNV-1).
+    pub converted: BTreeMap<String, String>,
     /// Profiles by name, the built-in and the namespaces' ones included (ID-2).
     pub profiles: BTreeMap<String, Profile>,
     /// Host endpoints, sorted by name (HEP-1).
@@ -312,9 +314,9 @@ pub struct Service {
     pub name: String,
     /// Ports, in the user's order.
     pub ports: Vec<ServicePort>,
-    /// ClusterIPs.
+    /// Addresses that `ports[].port` serves for any source: ClusterIPs and externalIPs.
     pub cluster_addresses: Vec<IpAddr>,
-    /// Load balancer addresses and externalIPs.
+    /// Load balancer addresses; `source_ranges` guards them (SVC-6).
     pub balancer_addresses: Vec<IpAddr>,
     /// `loadBalancerSourceRanges`; empty = any source.
     pub source_ranges: Vec<IpNet>,

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::ir::Policy;
 use super::resources::{Context, Resource, ResourceKind, Resources};
 use super::source::Source;
-use super::{calico, inventory, kubernetes, resolve, v1};
+use super::{calico, inventory, kubernetes, label_lint, resolve, v1};
 use crate::base::decode::{Decoder, Field, Findings};
 use crate::base::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
 use crate::base::document::{self, Document, Kind, Node};
@@ -70,6 +70,8 @@ pub fn load(sources: &[Source], options: &LoadOptions, out: &mut Diagnostics) ->
         loader.value(Field::root(&document.root, &findings), None);
     }
     let resources = loader.context.resources;
+    // Before anything is resolved: a misspelt label is worth knowing beside the errors of the same file.
+    findings.extend(label_lint::report(&resources));
     // A resource that could not be decoded would make others look as if they named something unknown.
     let policy = (findings.errors() == 0).then(|| resolve::resolve(resources, options, &findings));
     let is_valid = findings.errors() == 0;

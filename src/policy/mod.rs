@@ -24,6 +24,8 @@ pub mod selector;
 
 pub mod resources;
 
+pub mod label_lint;
+
 pub mod identity;
 
 pub mod resolve;

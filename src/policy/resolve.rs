@@ -31,6 +31,7 @@ pub fn resolve(mut resources: Resources, options: &LoadOptions, findings: &Findi
     profiles(&mut resources, &mut policy);
     felix(&resources.felix, options, &mut policy);
     policy.rulesets = std::mem::take(&mut resources.rulesets);
+    policy.converted = std::mem::take(&mut resources.converted);
     for ruleset in &policy.rulesets {
         if !policy.tiers.iter().any(|tier| tier.name == ruleset.tier) {
             findings.push(unknown_tier(ruleset, &policy.tiers));

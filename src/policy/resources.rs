@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::inventory::Inventory;
 use super::ir::{FailsafePort, HostEndpoint, Labels, LogSettings, NetworkSet, Profile, RuleSet, Tier};
+use super::label_lint::LabelUse;
 use super::load::LoadOptions;
 use crate::base::decode::Decoder;
 use crate::base::diagnostic::Span;
@@ -46,6 +47,10 @@ pub struct Context<'a> {
 pub struct Resources {
     /// Calico and Kubernetes policies; selectors already scoped (ID-3 to ID-6).
     pub rulesets: Vec<RuleSet>,
+    /// The Calico policies that Kubernetes policies were converted to, as YAML, by [`RuleSet::display`] (A3, CNV-1).
+    pub converted: BTreeMap<String, String>,
+    /// Label keys that Kubernetes policies ask for, those of refused policies included.
+    pub label_uses: Vec<LabelUse>,
     /// Tiers that are written down, without the built-in ones.
     pub tiers: Vec<Tier>,
     /// Profiles that are written down, by name.
