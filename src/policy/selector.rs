@@ -175,6 +175,11 @@ impl Selector {
         self.evaluate(&Labels::new())
     }
 
+    /// Whether it uses only what calicoctl 1.x knew: no `contains`, `starts with`, `ends with` or `global()` (SEL-12).
+    pub fn is_of_v1(&self) -> bool {
+        self.expression.is_of_v1()
+    }
+
     /// The label names that it looks at.
     pub fn label_names(&self) -> BTreeSet<&str> {
         let mut names = BTreeSet::new();
@@ -218,6 +223,16 @@ impl Expression {
             Expression::Not(inner) => !inner.evaluate(labels),
             Expression::And(terms) => terms.iter().all(|term| term.evaluate(labels)),
             Expression::Or(terms) => terms.iter().any(|term| term.evaluate(labels)),
+        }
+    }
+
+    fn is_of_v1(&self) -> bool {
+        match self {
+            Expression::Global => false,
+            Expression::Compare(_, comparison, _) => matches!(comparison, Comparison::Equal | Comparison::NotEqual),
+            Expression::Not(inner) => inner.is_of_v1(),
+            Expression::And(terms) | Expression::Or(terms) => terms.iter().all(Expression::is_of_v1),
+            Expression::All | Expression::Has(_) | Expression::In(..) | Expression::NotIn(..) => true,
         }
     }
 
