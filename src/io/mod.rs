@@ -3,8 +3,13 @@
 //! Architecture invariant: this room knows no keys, reasons or policy. Its submodules that own rings and memory are the only
 //! places of the crate that may use `unsafe`.
 
+pub mod error;
 pub mod frame;
+pub mod memory;
+mod pool;
 pub mod port;
+pub mod xdp;
 
+pub use error::{ErrorClass, OpenError};
 pub use frame::{BURST, Frame, Frames};
-pub use port::Port;
+pub use port::{Port, QueueFigures};

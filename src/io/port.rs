@@ -1,7 +1,30 @@
 //! The one door through which frames come and go.
 
+use std::os::fd::RawFd;
+
 use super::frame::{Frame, Frames};
 use crate::base::time::Now;
+
+/// What one queue counts about itself; all zero for ports without a kernel behind them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueFigures {
+    /// Wake-ups because the fill ring asked for one.
+    pub receive_wake_ups: u64,
+    /// Wake-ups because the transmit ring asked for one.
+    pub transmit_wake_ups: u64,
+    /// Wake-ups that the kernel refused.
+    pub transmit_errors: u64,
+    /// Descriptors of the kernel that name no chunk or leave theirs.
+    pub bad_descriptors: u64,
+    /// Frames that the kernel dropped for another reason than the next two (`rx_dropped`).
+    pub receive_dropped: u64,
+    /// Frames that the kernel dropped because the receive ring was full (`rx_ring_full`).
+    pub receive_ring_full: u64,
+    /// Times that the kernel found the fill ring empty (`rx_fill_ring_empty_descs`).
+    pub fill_ring_empty: u64,
+    /// Descriptors that the kernel refused (`rx_invalid_descs`, `tx_invalid_descs`).
+    pub invalid_descriptors: u64,
+}
 
 /// One queue of one port. All ports of a packet line share the memory that frames point into, so a frame received on one
 /// may be transmitted on or recycled to any other.
@@ -26,4 +49,24 @@ pub trait Port {
 
     /// Tells the kernel about queued frames where it needs to be told (need-wakeup); once per burst.
     fn flush(&mut self);
+
+    /// Whether frames wait that the kernel has not taken although it was told; then [`Port::flush`] again, soon.
+    fn is_sending(&mut self) -> bool {
+        false
+    }
+
+    /// What to sleep on until there is something to receive; `None` = there is nothing to wait for.
+    fn descriptor(&self) -> Option<RawFd> {
+        None
+    }
+
+    /// Bytes of the longest frame that may be transmitted here, two VLAN tags included.
+    fn longest(&self) -> usize {
+        usize::MAX
+    }
+
+    /// What the queue counts about itself. Not for the packet line: it may ask the kernel.
+    fn figures(&self) -> QueueFigures {
+        QueueFigures::default()
+    }
 }

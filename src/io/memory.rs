@@ -1,0 +1,465 @@
+//! Bytes injected at a wire in, frames of in-memory ports out, and back: the rings of AF_XDP without a kernel.
+//!
+//! Tests, benchmarks and `explain` drive the packet line through these. Each port has the four rings of a socket; its [`Wire`]
+//! plays the kernel and the peer. Ports of one [`memory`] share one region, so that frames may go from any to any.
+
+#![allow(unsafe_code)]
+
+use std::cell::UnsafeCell;
+use std::slice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use super::frame::{BURST, Frame, Frames};
+use super::pool::{Depot, MAGAZINE, POOL, Pool, depot};
+use super::port::Port;
+use crate::base::time::Now;
+
+/// Stands where a frame has no time of its own.
+const NO_TIME: u64 = u64::MAX;
+
+/// The memory that frames live in, in chunks of one size.
+///
+/// INVARIANT: each chunk is held by exactly one of: a pool, the depot, a ring, a [`Frame`] token, or a wire during one call.
+struct Region {
+    bytes: Box<[UnsafeCell<u8>]>,
+    /// When the frame in a chunk was captured, or [`NO_TIME`].
+    times: Box<[AtomicU64]>,
+    frame_size: usize,
+    depot: Depot,
+}
+
+// SAFETY: bytes of a chunk are touched only by who holds it (INVARIANT of Region), and chunks change threads only through rings
+// and queues, which order memory.
+unsafe impl Sync for Region {}
+
+impl Region {
+    fn start(&self, address: u64, length: usize) -> Option<*mut u8> {
+        let first = usize::try_from(address).ok()?;
+        let cells = self.bytes.get(first..first.checked_add(length)?)?;
+        Some(UnsafeCell::raw_get(cells.as_ptr()))
+    }
+
+    fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
+        let Some(start) = self.start(frame.address, frame.len()) else { return &[] };
+        // SAFETY: `start` has checked the range; the borrowed token proves that nobody else touches these bytes.
+        unsafe { slice::from_raw_parts(start, frame.len()) }
+    }
+
+    fn bytes_mut<'a>(&'a self, frame: &'a mut Frame) -> &'a mut [u8] {
+        let Some(start) = self.start(frame.address, frame.len()) else { return &mut [] };
+        // SAFETY: as in `bytes`, and the token is borrowed exclusively.
+        unsafe { slice::from_raw_parts_mut(start, frame.len()) }
+    }
+
+    fn chunk(&self, frame: &Frame) -> u32 {
+        (frame.address / self.frame_size as u64) as u32
+    }
+
+    fn frame(&self, chunk: u32, length: usize) -> Frame {
+        Frame { address: u64::from(chunk) * self.frame_size as u64, length: length as u32 }
+    }
+}
+
+/// A ring for one producer and one consumer, after the kernel's: entries are written first and published together.
+///
+/// Positions run freely and wrap; their difference is the number of entries, in [0, slots].
+struct Ring {
+    slots: Box<[AtomicU64]>,
+    produced: CachePadded<AtomicU32>,
+    consumed: CachePadded<AtomicU32>,
+}
+
+impl Ring {
+    fn new(slots: usize) -> Arc<Ring> {
+        Arc::new(Ring {
+            slots: (0..slots.next_power_of_two()).map(|_| AtomicU64::new(0)).collect(),
+            produced: CachePadded::new(AtomicU32::new(0)),
+            consumed: CachePadded::new(AtomicU32::new(0)),
+        })
+    }
+
+    fn slot(&self, position: u32) -> &AtomicU64 {
+        &self.slots[position as usize & (self.slots.len() - 1)]
+    }
+
+    fn len(&self) -> usize {
+        self.produced.load(Ordering::Acquire).wrapping_sub(self.consumed.load(Ordering::Acquire)) as usize
+    }
+}
+
+/// The producing end of a ring.
+struct Producer {
+    ring: Arc<Ring>,
+    /// Where the next entry goes; entries before it and after `produced` are not published yet.
+    next: u32,
+    /// Last seen position of the consumer.
+    consumed: u32,
+}
+
+impl Producer {
+    fn new(ring: &Arc<Ring>) -> Producer {
+        Producer { ring: Arc::clone(ring), next: 0, consumed: 0 }
+    }
+
+    fn has_room(&mut self) -> bool {
+        let slots = self.ring.slots.len() as u32;
+        if self.next.wrapping_sub(self.consumed) < slots {
+            return true;
+        }
+        self.consumed = self.ring.consumed.load(Ordering::Acquire);
+        self.next.wrapping_sub(self.consumed) < slots
+    }
+
+    fn push(&mut self, entry: u64) -> bool {
+        let has_room = self.has_room();
+        if has_room {
+            self.ring.slot(self.next).store(entry, Ordering::Relaxed);
+            self.next = self.next.wrapping_add(1);
+        }
+        has_room
+    }
+
+    fn publish(&mut self) {
+        self.ring.produced.store(self.next, Ordering::Release);
+    }
+}
+
+/// The consuming end of a ring.
+struct Consumer {
+    ring: Arc<Ring>,
+    next: u32,
+    /// Last seen position of the producer.
+    produced: u32,
+}
+
+impl Consumer {
+    fn new(ring: &Arc<Ring>) -> Consumer {
+        Consumer { ring: Arc::clone(ring), next: 0, produced: 0 }
+    }
+
+    fn pop(&mut self) -> Option<u64> {
+        if self.next == self.produced {
+            self.produced = self.ring.produced.load(Ordering::Acquire);
+            if self.next == self.produced {
+                return None;
+            }
+        }
+        let entry = self.ring.slot(self.next).load(Ordering::Relaxed);
+        self.next = self.next.wrapping_add(1);
+        Some(entry)
+    }
+
+    fn release(&mut self) {
+        self.ring.consumed.store(self.next, Ordering::Release);
+    }
+}
+
+/// Chunk and length share an entry, so that both ends exchange one word.
+fn pack(chunk: u32, length: usize) -> u64 {
+    u64::from(chunk) << 32 | length as u64
+}
+
+fn unpack(entry: u64) -> (u32, usize) {
+    ((entry >> 32) as u32, (entry & 0xffff_ffff) as usize)
+}
+
+/// One in-memory queue of one port.
+pub struct MemoryPort {
+    region: Arc<Region>,
+    fill: Producer,
+    receive: Consumer,
+    transmit: Producer,
+    completion: Consumer,
+    pool: Pool,
+}
+
+/// The far end of an in-memory port: what it injects the port receives, what the port transmits it takes.
+pub struct Wire {
+    region: Arc<Region>,
+    fill: Consumer,
+    receive: Producer,
+    transmit: Consumer,
+    completion: Producer,
+}
+
+/// A port and its far end.
+pub type Plugged = (MemoryPort, Wire);
+
+/// This many in-memory ports over one region, with rings of this many slots (rounded up to a power of two) and chunks for
+/// frames of up to `frame_size` bytes.
+pub fn memory(ports: usize, slots: usize, frame_size: usize) -> Vec<Plugged> {
+    let slots = slots.max(BURST).next_power_of_two();
+    let each = 4 * slots + POOL + 2 * BURST;
+    let chunks = ports * each;
+    let region = Arc::new(Region {
+        bytes: (0..chunks * frame_size).map(|_| UnsafeCell::new(0)).collect(),
+        times: (0..chunks).map(|_| AtomicU64::new(NO_TIME)).collect(),
+        frame_size,
+        depot: depot(chunks),
+    });
+    let plug = |position: usize| {
+        let [fill, receive, transmit, completion] = [slots, slots, slots, slots].map(Ring::new);
+        let first = (position * each) as u32;
+        let mut port = MemoryPort {
+            region: Arc::clone(&region),
+            fill: Producer::new(&fill),
+            receive: Consumer::new(&receive),
+            transmit: Producer::new(&transmit),
+            completion: Consumer::new(&completion),
+            pool: Pool::new(first..first + each as u32, Depot::clone(&region.depot)),
+        };
+        port.refill();
+        port.pool.spill();
+        let wire = Wire {
+            region: Arc::clone(&region),
+            fill: Consumer::new(&fill),
+            receive: Producer::new(&receive),
+            transmit: Consumer::new(&transmit),
+            completion: Producer::new(&completion),
+        };
+        (port, wire)
+    };
+    (0..ports).map(plug).collect()
+}
+
+impl MemoryPort {
+    fn refill(&mut self) {
+        while self.fill.has_room() {
+            let Some(chunk) = self.pool.take() else { break };
+            self.fill.push(pack(chunk, 0));
+        }
+        self.fill.publish();
+    }
+
+    fn reclaim(&mut self) {
+        while let Some(entry) = self.completion.pop() {
+            self.pool.put(unpack(entry).0);
+        }
+        self.completion.release();
+    }
+
+    /// Chunks in the pool and the rings of this port, seen from this end; wires must rest meanwhile.
+    pub fn held(&self) -> usize {
+        let rings = [&self.fill.ring, &self.receive.ring, &self.transmit.ring, &self.completion.ring];
+        self.pool.len() + rings.iter().map(|ring| ring.len()).sum::<usize>()
+    }
+
+    /// Chunks in the depot that all ports of the region share.
+    pub fn deposited(&self) -> usize {
+        self.region.depot.len() * MAGAZINE
+    }
+
+    /// Chunks in the region.
+    pub fn chunks(&self) -> usize {
+        self.region.times.len()
+    }
+}
+
+impl Port for MemoryPort {
+    #[inline]
+    fn receive(&mut self, into: &mut Frames) -> usize {
+        self.reclaim();
+        self.refill();
+        let mut count = 0;
+        while into.room() > 0 {
+            let Some(entry) = self.receive.pop() else { break };
+            let (chunk, length) = unpack(entry);
+            if let Err(frame) = into.push(self.region.frame(chunk, length)) {
+                self.recycle(frame);
+            }
+            count += 1;
+        }
+        self.receive.release();
+        count
+    }
+
+    #[inline]
+    fn captured(&self, frame: &Frame) -> Option<Now> {
+        let time = self.region.times.get(self.region.chunk(frame) as usize)?.load(Ordering::Relaxed);
+        (time != NO_TIME).then_some(Now(time))
+    }
+
+    #[inline]
+    fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
+        self.region.bytes(frame)
+    }
+
+    #[inline]
+    fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8] {
+        self.region.bytes_mut(frame)
+    }
+
+    #[inline]
+    fn transmit(&mut self, frame: Frame) -> Result<(), Frame> {
+        if !self.transmit.has_room() {
+            self.transmit.publish();
+            return Err(frame);
+        }
+        self.transmit.push(pack(self.region.chunk(&frame), frame.len()));
+        Ok(())
+    }
+
+    #[inline]
+    fn recycle(&mut self, frame: Frame) {
+        self.pool.put(self.region.chunk(&frame));
+    }
+
+    #[inline]
+    fn flush(&mut self) {
+        self.transmit.publish();
+    }
+
+    #[inline]
+    fn longest(&self) -> usize {
+        self.region.frame_size
+    }
+}
+
+impl Wire {
+    /// Lets the port receive these bytes; false if they are too long, or if the port has no room or chunk for them now.
+    pub fn inject(&mut self, bytes: &[u8]) -> bool {
+        self.place(bytes, NO_TIME)
+    }
+
+    /// The same with the time at which the frame was captured.
+    pub fn inject_at(&mut self, bytes: &[u8], time: Now) -> bool {
+        self.place(bytes, time.0)
+    }
+
+    fn place(&mut self, bytes: &[u8], time: u64) -> bool {
+        if bytes.len() > self.region.frame_size || !self.receive.has_room() {
+            return false;
+        }
+        let Some(entry) = self.fill.pop() else { return false };
+        self.fill.release();
+        let chunk = unpack(entry).0;
+        let mut frame = self.region.frame(chunk, bytes.len());
+        self.region.bytes_mut(&mut frame).copy_from_slice(bytes);
+        self.region.times[chunk as usize].store(time, Ordering::Relaxed);
+        self.receive.push(pack(chunk, bytes.len()));
+        self.receive.publish();
+        true
+    }
+
+    /// Shows the next frame that the port transmitted and takes it off; `None` = there is none.
+    pub fn take_with<T>(&mut self, look: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        if !self.completion.has_room() {
+            return None;
+        }
+        let (chunk, length) = unpack(self.transmit.pop()?);
+        let seen = look(self.region.bytes(&self.region.frame(chunk, length)));
+        self.transmit.release();
+        self.completion.push(pack(chunk, 0));
+        self.completion.publish();
+        Some(seen)
+    }
+
+    /// The bytes of the next frame that the port transmitted; `None` = there is none.
+    pub fn take(&mut self) -> Option<Vec<u8>> {
+        self.take_with(<[u8]>::to_vec)
+    }
+
+    /// Takes all frames off that the port transmitted, unseen; returns how many.
+    pub fn drain(&mut self) -> usize {
+        let mut count = 0;
+        while self.completion.has_room() {
+            let Some(entry) = self.transmit.pop() else { break };
+            self.completion.push(entry);
+            count += 1;
+        }
+        self.transmit.release();
+        self.completion.publish();
+        count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two() -> [Plugged; 2] {
+        memory(2, BURST, 256).try_into().unwrap_or_else(|_| unreachable!("two were asked for"))
+    }
+
+    fn conserved(ports: &[&MemoryPort]) {
+        let held: usize = ports.iter().map(|port| port.held()).sum();
+        assert_eq!(held + ports[0].deposited(), ports[0].chunks(), "every chunk in one place");
+    }
+
+    #[test]
+    fn bytes_cross_from_one_wire_to_the_other_unchanged() {
+        let [(mut up, mut outside), (mut down, mut inside)] = two();
+        let mut frames = Frames::new();
+        for length in [0usize, 1, 64, 255, 256] {
+            let bytes: Vec<u8> = (0..length).map(|i| i as u8).collect();
+            assert!(outside.inject(&bytes));
+            assert_eq!(up.receive(&mut frames), 1);
+            let frame = frames.pop().unwrap();
+            assert_eq!(up.bytes(&frame), bytes);
+            down.transmit(frame).unwrap();
+            down.flush();
+            assert_eq!(inside.take(), Some(bytes));
+        }
+        assert!(!outside.inject(&[0; 257]), "longer than a chunk");
+        down.reclaim();
+        conserved(&[&up, &down]);
+    }
+
+    #[test]
+    fn a_full_transmit_ring_gives_the_frame_back() {
+        let [(mut up, mut outside), (mut down, mut inside)] = two();
+        let mut frames = Frames::new();
+        let (mut sent, mut refused) = (0, 0);
+        for _ in 0..2 * BURST {
+            assert!(outside.inject(&[1, 2, 3]));
+            up.receive(&mut frames);
+            match down.transmit(frames.pop().unwrap()) {
+                Ok(()) => sent += 1,
+                Err(frame) => {
+                    refused += 1;
+                    up.recycle(frame);
+                }
+            }
+        }
+        down.flush();
+        assert_eq!((sent, refused, inside.drain()), (BURST, BURST, BURST));
+        down.reclaim();
+        conserved(&[&up, &down]);
+    }
+
+    #[test]
+    fn one_way_traffic_for_ever_starves_nobody() {
+        let [(mut up, mut outside), (mut down, mut inside)] = two();
+        let mut frames = Frames::new();
+        for round in 0..5_000 {
+            for _ in 0..BURST / 2 {
+                assert!(outside.inject(&[0; 60]), "round {round}");
+            }
+            assert_eq!(up.receive(&mut frames), BURST / 2);
+            while let Some(frame) = frames.pop() {
+                down.transmit(frame).unwrap();
+            }
+            down.flush();
+            assert_eq!(inside.drain(), BURST / 2);
+            down.reclaim();
+            up.refill();
+        }
+        conserved(&[&up, &down]);
+    }
+
+    #[test]
+    fn a_frame_keeps_the_time_it_was_captured() {
+        let [(mut up, mut outside), _] = two();
+        let mut frames = Frames::new();
+        assert!(outside.inject_at(&[1], Now(7)) && outside.inject(&[2]));
+        up.receive(&mut frames);
+        let times: Vec<Option<Now>> = (0..2).map(|i| up.captured(frames.get(i).unwrap())).collect();
+        assert_eq!(times, [Some(Now(7)), None]);
+        while let Some(frame) = frames.pop() {
+            up.recycle(frame);
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The names of two interfaces and what the hardware profile says in, bound sockets under an attached program out.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aya::programs::XdpMode;
+
+use super::bind::{Step, bind};
+use super::netlink::Interface;
+use super::program::{AttachError, Attachment, LeftToKernel, occupied};
+use super::queue::Queue;
+use super::region::{HEADROOM, Region};
+use super::sys;
+use crate::io::error::OpenError;
+use crate::io::frame::BURST;
+use crate::io::pool::POOL;
+
+/// Teardown of a socket is asynchronous: a queue may stay busy for this long after its owner has gone.
+const BUSY_FOR: Duration = Duration::from_secs(2);
+/// Pause between two tries.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+/// Ethernet header and two VLAN tags.
+const LINK_BYTES: u32 = 22;
+/// Most slots of a ring: the kernel takes more, but no interface gains from it.
+const MOST_SLOTS: u32 = 1 << 16;
+
+/// Which way frames are to be received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// The best there is: zero-copy, else copy, else generic.
+    #[default]
+    Auto,
+    /// The driver's own receive path without a copy, or nothing.
+    ZeroCopy,
+    /// The driver's own receive path with a copy, or nothing.
+    Copy,
+    /// The kernel's receive path, which every interface has.
+    Generic,
+}
+
+impl Mode {
+    /// The name that profiles and messages use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Mode::Auto => "auto",
+            Mode::ZeroCopy => "zero-copy",
+            Mode::Copy => "copy",
+            Mode::Generic => "generic",
+        }
+    }
+
+    fn ladder(self) -> &'static [Mode] {
+        match self {
+            Mode::Auto => &[Mode::ZeroCopy, Mode::Copy, Mode::Generic],
+            Mode::ZeroCopy => &[Mode::ZeroCopy],
+            Mode::Copy => &[Mode::Copy],
+            Mode::Generic => &[Mode::Generic],
+        }
+    }
+}
+
+/// What the hardware profile says about both ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Interface of the uplink.
+    pub uplink: String,
+    /// Interface of the downlink.
+    pub downlink: String,
+    /// Queues of each port to serve, from queue 0 on.
+    pub queues: u32,
+    /// Slots of a receive ring, a power of two; the fill ring has twice as many.
+    pub receive_ring: u32,
+    /// Slots of a transmit ring and of its completion ring, a power of two.
+    pub transmit_ring: u32,
+    /// Bytes of a chunk: 2048 or 4096.
+    pub frame_size: u32,
+    /// Chunks in all; `None` = as many as can be under way at once.
+    pub frame_count: Option<u32>,
+    /// Which way frames are to be received.
+    pub mode: Mode,
+    /// Whether to put the frames on huge pages.
+    pub huge_pages: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            uplink: String::new(),
+            downlink: String::new(),
+            queues: 1,
+            receive_ring: 2048,
+            transmit_ring: 2048,
+            frame_size: 4096,
+            frame_count: None,
+            mode: Mode::Auto,
+            huge_pages: false,
+        }
+    }
+}
+
+impl Settings {
+    /// Chunks that can be under way at once, and so can never run out.
+    pub fn frames_under_way(&self) -> u64 {
+        let receive = 3 * u64::from(self.receive_ring);
+        let transmit = 2 * u64::from(self.transmit_ring);
+        2 * u64::from(self.queues) * (receive + transmit + POOL as u64 + 2 * BURST as u64)
+    }
+
+    /// Fewest chunks with which every fill ring is full and every port can still send.
+    pub fn fewest_frames(&self) -> u64 {
+        2 * u64::from(self.queues) * (2 * u64::from(self.receive_ring) + POOL as u64)
+    }
+
+    fn frames(&self) -> Result<u32, OpenError> {
+        let setting = |what, value: u64, expected: String| Err(OpenError::Setting { what, value, expected });
+        let ring = |what, slots: u32| {
+            if slots.is_power_of_two() && (BURST as u32..=MOST_SLOTS).contains(&slots) {
+                return Ok(());
+            }
+            setting(what, slots.into(), format!("expected a power of two from {BURST} to {MOST_SLOTS}"))
+        };
+        ring("receive ring", self.receive_ring)?;
+        ring("transmit ring", self.transmit_ring)?;
+        if self.queues == 0 {
+            return setting("queues", 0, "expected at least 1".into()).map(|()| 0);
+        }
+        if ![2048, 4096].contains(&self.frame_size) {
+            return setting("frame_size", self.frame_size.into(), "expected 2048 or 4096".into()).map(|()| 0);
+        }
+        let fewest = self.fewest_frames();
+        let mut frames = self.frame_count.map_or(self.frames_under_way(), u64::from);
+        if frames < fewest {
+            let expected = format!("expected at least {fewest}: both fill rings of each queue, and as many to send");
+            return setting("frame_count", frames, expected).map(|()| 0);
+        }
+        if self.huge_pages {
+            // A mapping on huge pages must be given back in whole ones.
+            frames = frames.next_multiple_of((2 << 20) / u64::from(self.frame_size));
+        }
+        match u32::try_from(frames) {
+            Ok(frames) if u64::from(frames) * u64::from(self.frame_size) <= 1 << 36 => Ok(frames),
+            _ => setting("frame_count", frames, "expected less than 64 GiB in all".into()).map(|()| 0),
+        }
+    }
+}
+
+/// What a port got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortReport {
+    /// The interface.
+    pub interface: String,
+    /// How frames are received and sent; never [`Mode::Auto`].
+    pub mode: Mode,
+    /// For each queue, whether the kernel says that its socket got zero-copy.
+    pub zero_copy: Vec<bool>,
+}
+
+/// Two ports, ready to forward.
+///
+/// Fields are dropped in this order: first the programs come off, then the sockets close.
+pub struct Opened {
+    /// The programs of uplink and downlink.
+    pub programs: Programs,
+    /// Queues of the uplink, in order.
+    pub uplink: Vec<Queue>,
+    /// Queues of the downlink, in order.
+    pub downlink: Vec<Queue>,
+    /// What uplink and downlink got.
+    pub reports: [PortReport; 2],
+    /// What the user ought to know.
+    pub warnings: Vec<String>,
+    /// The memory that all queues share.
+    pub region: Arc<Region>,
+}
+
+/// The programs of both ports.
+pub struct Programs([Attachment; 2]);
+
+impl Programs {
+    /// Takes both programs off: from now on frames go to the kernel.
+    pub fn detach(&mut self) {
+        self.0.iter_mut().for_each(Attachment::detach);
+    }
+
+    /// What the programs of uplink and downlink left to the kernel.
+    pub fn left_to_kernel(&self) -> [LeftToKernel; 2] {
+        self.0.each_ref().map(Attachment::left_to_kernel)
+    }
+}
+
+/// Opens both ports in the best mode that the settings allow. Blocks for up to 2 s while a queue is busy.
+///
+/// # Errors
+/// See [`OpenError`]; nothing stays attached or bound.
+pub fn open(settings: &Settings) -> Result<Opened, OpenError> {
+    let frames = settings.frames()?;
+    if settings.uplink == settings.downlink {
+        return Err(OpenError::SameInterface { interface: settings.uplink.clone() });
+    }
+    let interfaces = [Interface::query(&settings.uplink)?, Interface::query(&settings.downlink)?];
+    let mut warnings = Vec::new();
+    for interface in &interfaces {
+        examine(interface, settings, &mut warnings)?;
+    }
+    let mut refusals: Vec<String> = Vec::new();
+    for (position, mode) in settings.mode.ladder().iter().enumerate() {
+        match attempt(settings, &interfaces, frames, *mode) {
+            Ok(mut opened) => {
+                if !refusals.is_empty() {
+                    warnings.push(format!("mode `{}` is used: {}", mode.name(), refusals.join("; ")));
+                }
+                if settings.huge_pages && !opened.region.is_huge() {
+                    warnings.push(format!(
+                        "no huge pages for the frames; `sysctl vm.nr_hugepages={}` before the start gives them",
+                        (u64::from(frames) * u64::from(settings.frame_size)).div_ceil(2 << 20)
+                    ));
+                }
+                opened.warnings = warnings;
+                return Ok(opened);
+            }
+            Err(Step::Final(error)) => return Err(error),
+            Err(Step::Next { interface, source }) => {
+                refusals.push(format!("`{interface}` refuses {}: {source}", mode.name()));
+                if position + 1 == settings.mode.ladder().len() {
+                    return Err(OpenError::Mode { mode: settings.mode.name(), interface, reason: refusals.join("; ") });
+                }
+            }
+        }
+    }
+    unreachable!("every ladder has a last step, and that one returns")
+}
+
+/// Refuses what cannot work and warns of what will not work well.
+fn examine(interface: &Interface, settings: &Settings, warnings: &mut Vec<String>) -> Result<(), OpenError> {
+    let name = || interface.name.clone();
+    if !interface.is_up {
+        return Err(OpenError::InterfaceDown { interface: name() });
+    }
+    if interface.receive_queues.min(interface.transmit_queues) < settings.queues {
+        return Err(OpenError::Queues {
+            interface: name(),
+            receive: interface.receive_queues,
+            transmit: interface.transmit_queues,
+            wanted: settings.queues,
+        });
+    }
+    let room = settings.frame_size - HEADROOM;
+    let longest = interface.mtu.saturating_add(LINK_BYTES);
+    if longest > room {
+        return Err(OpenError::FrameSize {
+            interface: name(),
+            mtu: interface.mtu,
+            longest,
+            frame_size: settings.frame_size,
+            room,
+            largest_mtu: room - LINK_BYTES,
+        });
+    }
+    if interface.receive_queues > settings.queues {
+        warnings.push(format!(
+            "interface `{0}` receives on {1} queues and only {2} are served: frames on the others go to the kernel; \
+             `ethtool -L {0} combined {2}` (or `rx {2}`) or raise `queues`",
+            interface.name, interface.receive_queues, settings.queues
+        ));
+    }
+    Ok(())
+}
+
+/// Tries one mode, again and again for 2 s while a queue or an interface is busy.
+fn attempt(settings: &Settings, interfaces: &[Interface; 2], frames: u32, mode: Mode) -> Result<Opened, Step> {
+    let start = Instant::now();
+    loop {
+        let error = match attempt_once(settings, interfaces, frames, mode) {
+            Err(Step::Final(error @ (OpenError::Busy { .. } | OpenError::ProgramAttached { .. }))) => error,
+            other => return other,
+        };
+        let waited = start.elapsed();
+        if waited >= BUSY_FOR {
+            return Err(Step::Final(match error {
+                OpenError::Busy { interface, queue, .. } => {
+                    OpenError::Busy { interface, queue, waited_ms: waited.as_millis() as u64 }
+                }
+                other => other,
+            }));
+        }
+        thread::sleep(BUSY_PAUSE);
+    }
+}
+
+fn attempt_once(settings: &Settings, interfaces: &[Interface; 2], frames: u32, mode: Mode) -> Result<Opened, Step> {
+    for interface in interfaces {
+        let now = Interface::query(&interface.name)?;
+        if !now.programs.is_empty() {
+            return Err(occupied(&now, io::Error::from_raw_os_error(libc::EBUSY)).into());
+        }
+    }
+    let region = Arc::new(Region::new(
+        settings.frame_size,
+        frames,
+        settings.receive_ring,
+        settings.transmit_ring,
+        settings.huge_pages,
+    )?);
+    // Every queue begins with an equal share; what its fill ring does not take goes to the depot.
+    let share = frames / (2 * settings.queues);
+    let mut first = 0;
+    let mut ports = [Vec::new(), Vec::new()];
+    for (queues, interface) in ports.iter_mut().zip(interfaces) {
+        for queue in 0..settings.queues {
+            let rings = bind(settings, &region, interface, queue, mode)?;
+            let last = if frames - first < 2 * share { frames } else { first + share };
+            let longest = (interface.mtu + LINK_BYTES) as usize;
+            queues.push(Queue::new(Arc::clone(&region), rings, first..last, settings.transmit_ring, longest));
+            first = last;
+        }
+    }
+    let [uplink, downlink] = ports;
+    let report = |interface: &Interface, queues: &[Queue]| PortReport {
+        interface: interface.name.clone(),
+        mode,
+        zero_copy: queues.iter().map(|queue| sys::is_zero_copy(queue.socket()).unwrap_or(false)).collect(),
+    };
+    let reports = [report(&interfaces[0], &uplink), report(&interfaces[1], &downlink)];
+    // The fill rings are full by now, and drivers take their receive buffers when the program is attached.
+    let attach = |interface: &Interface, queues: &[Queue]| {
+        let sockets: Vec<i32> = queues.iter().map(|queue| queue.socket().as_raw_fd()).collect();
+        let how = if mode == Mode::Generic { XdpMode::Skb } else { XdpMode::Driver };
+        Attachment::new(interface, &sockets, how).map_err(|error| match error {
+            AttachError::Mode(source) => Step::Next { interface: interface.name.clone(), source },
+            AttachError::Final(error) => Step::Final(error),
+        })
+    };
+    let programs = Programs([attach(&interfaces[0], &uplink)?, attach(&interfaces[1], &downlink)?]);
+    Ok(Opened { programs, uplink, downlink, reports, warnings: Vec::new(), region })
+}

@@ -1,0 +1,143 @@
+//! The system calls that no dependency wraps, in: plain values; out: plain values or the kernel's error.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+/// `SIOCETHTOOL` of `linux/sockios.h`.
+const SIOCETHTOOL: libc::c_ulong = 0x8946;
+/// `ETHTOOL_GCHANNELS` of `linux/ethtool.h`.
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
+/// `XDP_MAX_TX_SKB_BUDGET` of `linux/if_xdp.h`, since 6.17.
+const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
+/// `XDP_OPTIONS_ZEROCOPY` of `linux/if_xdp.h`.
+const XDP_OPTIONS_ZEROCOPY: u32 = 1;
+
+fn check(value: libc::c_int) -> io::Result<libc::c_int> {
+    if value < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
+}
+
+fn socket(domain: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointer.
+    let descriptor = check(unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol) })?;
+    // SAFETY: the call above has just made this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Sends one rtnetlink request and returns all messages of the answer, up to the kernel's end mark.
+///
+/// # Errors
+/// The kernel's, those that the answer itself carries aside: they are messages of type `NLMSG_ERROR`.
+pub fn route_request(request: &[u8]) -> io::Result<Vec<u8>> {
+    let socket = socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE)?;
+    // SAFETY: pointer and length are those of one live slice, which the call only reads.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
+    if sent < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut answer = Vec::new();
+    let mut part = vec![0u8; 64 * 1024];
+    loop {
+        // SAFETY: pointer and length are those of one live buffer, written by nobody else during the call.
+        let received = unsafe { libc::recv(socket.as_raw_fd(), part.as_mut_ptr().cast(), part.len(), 0) };
+        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        let part = part.get(..received).unwrap_or_default();
+        answer.extend_from_slice(part);
+        if super::netlink::is_last(part) {
+            return Ok(answer);
+        }
+    }
+}
+
+/// Receive and transmit queues that an interface has in use, combined ones counted for both (`ethtool -l`).
+///
+/// # Errors
+/// `EOPNOTSUPP` where the driver does not tell.
+pub fn channels(interface: &str) -> io::Result<(u32, u32)> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Channels {
+        command: u32,
+        max_receive: u32,
+        max_transmit: u32,
+        max_other: u32,
+        max_combined: u32,
+        receive: u32,
+        transmit: u32,
+        other: u32,
+        combined: u32,
+    }
+    let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+    let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
+    // SAFETY: all zeros is a value of this C structure of integers and a union of such.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    // The last byte stays 0, the end of the string.
+    for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(interface.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_data = ptr::from_mut(&mut channels).cast();
+    // SAFETY: the request names a structure of the size that this command writes, alive and unshared until the call returns.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, ptr::from_mut(&mut request)) })?;
+    Ok((channels.receive + channels.combined, channels.transmit + channels.combined))
+}
+
+/// Makes an interface take in all frames until the returned descriptor is closed, at the latest when the process ends.
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_RAW`.
+pub fn promiscuous(index: u32) -> io::Result<OwnedFd> {
+    let socket = socket(libc::AF_PACKET, libc::SOCK_RAW, 0)?;
+    // SAFETY: all zeros is a value of this C structure of integers.
+    let mut membership: libc::packet_mreq = unsafe { mem::zeroed() };
+    membership.mr_ifindex = index as libc::c_int;
+    membership.mr_type = libc::PACKET_MR_PROMISC as libc::c_ushort;
+    set_option(&socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)?;
+    Ok(socket)
+}
+
+fn set_option<T>(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+    let length = mem::size_of::<T>() as libc::socklen_t;
+    // SAFETY: pointer and length are those of one live value, which the call only reads.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, ptr::from_ref(value).cast(), length) })?;
+    Ok(())
+}
+
+/// Whether a bound AF_XDP socket got zero-copy, as the kernel says (`XDP_OPTIONS`).
+///
+/// # Errors
+/// The kernel's.
+pub fn is_zero_copy(socket: &impl AsRawFd) -> io::Result<bool> {
+    let mut flags = 0u32;
+    let mut length = mem::size_of::<u32>() as libc::socklen_t;
+    // SAFETY: the pointer is to one live integer of the length given, unshared until the call returns.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_XDP,
+            libc::XDP_OPTIONS,
+            ptr::from_mut(&mut flags).cast(),
+            ptr::from_mut(&mut length),
+        )
+    })?;
+    Ok(flags & XDP_OPTIONS_ZEROCOPY != 0)
+}
+
+/// Asks the kernel to send up to this many frames per wake-up in copy mode, instead of 32.
+///
+/// # Errors
+/// `ENOPROTOOPT` before Linux 6.17, where a burst takes several wake-ups.
+pub fn set_transmit_budget(socket: &impl AsRawFd, frames: u32) -> io::Result<()> {
+    set_option(socket, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &frames)
+}
+
+/// Sleeps until one of the descriptors can be read, at most this many milliseconds; negative descriptors are passed over.
+/// For an AF_XDP socket this is at the same time the wake-up that the fill ring may ask for.
+pub fn wait<const N: usize>(descriptors: [RawFd; N], milliseconds: i32) {
+    let mut polled = descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    // A failure (a signal, for one) counts as having waited: the caller looks at its rings in any case.
+    // SAFETY: pointer and length are those of one live array, unshared until the call returns.
+    unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, milliseconds) };
+}
