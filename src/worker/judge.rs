@@ -1,0 +1,209 @@
+//! Bytes of a burst in, decisions out: the engine in production, a judge that allows everything to measure the rest against.
+
+use std::sync::Arc;
+
+use crate::base::address::Direction;
+use crate::base::id::WorkerId;
+use crate::base::time::Now;
+use crate::engine::{Batch, Counters, Decision, Engine, FlowState, NoTrace, Reason, Stage, Trace, Verdict};
+use crate::packet::Options;
+
+/// Decides about the frames of one worker. Called once per burst in this order: [`Judge::begin`], [`Judge::add`] for each
+/// frame, [`Judge::decide`], [`Judge::decision`] for each position.
+pub trait Judge {
+    /// What it judges by; shared by all workers and replaced as a whole.
+    type Load: Send + Sync + 'static;
+
+    /// Forgets the last burst.
+    fn begin(&mut self);
+
+    /// Takes in the next frame.
+    fn add(&mut self, frame: &[u8], direction: Direction, now: Now);
+
+    /// The worker that owns the flow of the frame added last.
+    fn owner(&self, here: WorkerId, workers: u32) -> WorkerId;
+
+    /// Takes the frame added last back out.
+    fn remove_last(&mut self);
+
+    /// Decides about all frames taken in.
+    fn decide(&mut self);
+
+    /// The decision about the frame at a position.
+    fn decision(&self, position: usize) -> Decision;
+
+    /// Judges by something else from the next burst on; returns the old one, not to be dropped on the packet line.
+    fn adopt(&mut self, load: Arc<Self::Load>) -> Arc<Self::Load>;
+
+    /// Uses the time while no frames come.
+    fn idle(&mut self, now: Now);
+
+    /// Decisions so far.
+    fn counters(&self) -> &Counters;
+
+    /// Flows remembered now.
+    fn flows(&self) -> usize;
+}
+
+/// What is published together: a program, and what the parser must know.
+#[derive(Debug)]
+pub struct Load {
+    /// The compiled policy.
+    pub program: Arc<crate::engine::Program>,
+    /// What the gateway file says about parsing.
+    pub options: Options,
+}
+
+/// The engine with its batch.
+#[derive(Debug)]
+pub struct EngineJudge<T: Trace = NoTrace> {
+    engine: Engine,
+    batch: Batch,
+    load: Arc<Load>,
+    seed: [u64; 2],
+    trace: T,
+}
+
+impl EngineJudge {
+    /// An engine with empty tables, without a trace. All memory is taken here.
+    pub fn new(load: Arc<Load>, settings: &crate::engine::Settings) -> EngineJudge {
+        EngineJudge::traced(load, settings, NoTrace)
+    }
+}
+
+impl<T: Trace> EngineJudge<T> {
+    /// The same with somebody who is told what happens.
+    pub fn traced(load: Arc<Load>, settings: &crate::engine::Settings, trace: T) -> EngineJudge<T> {
+        let engine = Engine::new(Arc::clone(&load.program), settings);
+        EngineJudge { engine, batch: Batch::new(), load, seed: settings.seed, trace }
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The burst judged last.
+    pub fn batch(&self) -> &Batch {
+        &self.batch
+    }
+
+    /// Who is told what happens.
+    pub fn trace_mut(&mut self) -> &mut T {
+        &mut self.trace
+    }
+}
+
+impl<T: Trace> Judge for EngineJudge<T> {
+    type Load = Load;
+
+    #[inline]
+    fn begin(&mut self) {
+        self.batch.clear();
+    }
+
+    #[inline]
+    fn add(&mut self, frame: &[u8], direction: Direction, now: Now) {
+        let taken = self.batch.add(frame, direction, now, &self.load.options);
+        debug_assert!(taken.is_some(), "a burst of frames fits a batch");
+    }
+
+    #[inline]
+    fn owner(&self, here: WorkerId, workers: u32) -> WorkerId {
+        match self.batch.len().checked_sub(1) {
+            Some(last) => self.batch.owner(last, here, workers, self.seed),
+            None => here,
+        }
+    }
+
+    #[inline]
+    fn remove_last(&mut self) {
+        self.batch.remove_last();
+    }
+
+    #[inline]
+    fn decide(&mut self) {
+        self.engine.process(&mut self.batch, &mut self.trace);
+    }
+
+    #[inline]
+    fn decision(&self, position: usize) -> Decision {
+        self.batch.decision(position)
+    }
+
+    fn adopt(&mut self, load: Arc<Load>) -> Arc<Load> {
+        // The engine's own reference to the old program is not the last one: the old load holds another.
+        let _ = self.engine.adopt(Arc::clone(&load.program));
+        std::mem::replace(&mut self.load, load)
+    }
+
+    fn idle(&mut self, now: Now) {
+        self.engine.idle(now);
+    }
+
+    fn counters(&self) -> &Counters {
+        self.engine.counters()
+    }
+
+    fn flows(&self) -> usize {
+        self.engine.flows().table().used()
+    }
+}
+
+/// Allows every frame unseen: what the loop, the rings and the kernel cost without a policy.
+#[derive(Debug, Default)]
+pub struct PassAll {
+    counters: Counters,
+    taken: usize,
+}
+
+impl PassAll {
+    const DECISION: Decision = Decision::new(Verdict::Allow, Reason::DefaultAllow, Stage::Default, FlowState::None);
+}
+
+impl Judge for PassAll {
+    type Load = ();
+
+    #[inline]
+    fn begin(&mut self) {
+        self.taken = 0;
+    }
+
+    #[inline]
+    fn add(&mut self, frame: &[u8], direction: Direction, _: Now) {
+        self.taken += 1;
+        self.counters.count(direction, PassAll::DECISION, frame.len());
+    }
+
+    #[inline]
+    fn owner(&self, here: WorkerId, _: u32) -> WorkerId {
+        here
+    }
+
+    #[inline]
+    fn remove_last(&mut self) {
+        self.taken = self.taken.saturating_sub(1);
+    }
+
+    #[inline]
+    fn decide(&mut self) {}
+
+    #[inline]
+    fn decision(&self, _: usize) -> Decision {
+        PassAll::DECISION
+    }
+
+    fn adopt(&mut self, load: Arc<()>) -> Arc<()> {
+        load
+    }
+
+    fn idle(&mut self, _: Now) {}
+
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn flows(&self) -> usize {
+        0
+    }
+}

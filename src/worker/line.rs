@@ -1,0 +1,254 @@
+//! Received frames in, each one's fate out: transmitted on the other port, recycled, or handed over to the worker that owns
+//! its flow.
+
+use crate::base::address::Direction;
+use crate::base::id::WorkerId;
+use crate::base::time::Now;
+use crate::engine::{Decision, Verdict};
+use crate::io::{Frames, Port};
+use crate::packet::complete_partial;
+use crate::worker::exchange::Exchange;
+use crate::worker::judge::Judge;
+
+/// Packets and bytes.
+pub use crate::engine::counters::Tally;
+
+/// Sees every frame with its decision, before its fate: captures of what was dropped, lines of verdicts.
+pub trait Tap {
+    /// A frame of the burst was judged; `position` counts within the burst of the judge.
+    fn judged(&mut self, position: usize, frame: &[u8], direction: Direction, now: Now, decision: Decision);
+}
+
+/// Nobody looks; costs nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoTap;
+
+impl Tap for NoTap {
+    #[inline(always)]
+    fn judged(&mut self, _: usize, _: &[u8], _: Direction, _: Now, _: Decision) {}
+}
+
+/// What became of frames beside the verdict. Fields by direction count frames by the side they were received on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fates {
+    /// Transmitted, by direction.
+    pub transmitted: [Tally; 2],
+    /// Allowed, but the transmit ring stayed full for a burst (`tx-ring-full`), by direction.
+    pub ring_full: [Tally; 2],
+    /// Allowed, but longer than the other port takes (`mtu-exceeded`), by direction.
+    pub too_long: [Tally; 2],
+    /// Checksums completed (GW-30).
+    pub completed: u64,
+    /// Handed over to the worker that owns the flow.
+    pub handed_over: u64,
+    /// Not handed over because the owner's queue was full (`tx-ring-full`), by direction.
+    pub handover_full: [Tally; 2],
+    /// Bursts with at least one frame.
+    pub bursts: u64,
+    /// Times that the worker went to sleep.
+    pub sleeps: u64,
+}
+
+impl Fates {
+    /// Adds another worker's numbers.
+    pub fn merge(&mut self, other: &Fates) {
+        let add = |mine: &mut [Tally; 2], theirs: &[Tally; 2]| {
+            for (mine, theirs) in mine.iter_mut().zip(theirs) {
+                mine.packets += theirs.packets;
+                mine.bytes += theirs.bytes;
+            }
+        };
+        add(&mut self.transmitted, &other.transmitted);
+        add(&mut self.ring_full, &other.ring_full);
+        add(&mut self.too_long, &other.too_long);
+        add(&mut self.handover_full, &other.handover_full);
+        self.completed += other.completed;
+        self.handed_over += other.handed_over;
+        self.bursts += other.bursts;
+        self.sleeps += other.sleeps;
+    }
+}
+
+#[inline]
+fn count(tally: &mut [Tally; 2], direction: Direction, bytes: usize) {
+    let tally = &mut tally[direction as usize];
+    tally.packets += 1;
+    tally.bytes += bytes as u64;
+}
+
+/// Whether frames may belong to another worker.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sorting {
+    /// Fresh from a port: ask the judge who owns each.
+    ByOwner,
+    /// Handed over by another worker: all belong here.
+    AllHere,
+}
+
+/// One worker's queue of the uplink, its queue of the downlink, and its judge. Both ports share the memory of frames.
+pub struct Line<P, J> {
+    /// Uplink and downlink: frames of a direction are received on the port with its number.
+    ports: [P; 2],
+    judge: J,
+    frames: Frames,
+    here: WorkerId,
+    exchange: Option<Exchange>,
+    fates: Fates,
+}
+
+impl<P: Port, J: Judge> Line<P, J> {
+    /// A line that owns all flows of its ports.
+    pub fn new(uplink: P, downlink: P, judge: J) -> Line<P, J> {
+        Line {
+            ports: [uplink, downlink],
+            judge,
+            frames: Frames::new(),
+            here: WorkerId(0),
+            exchange: None,
+            fates: Fates::default(),
+        }
+    }
+
+    /// The same as one of several workers; with an exchange of one there is nothing to exchange.
+    pub fn exchanging(mut self, exchange: Exchange) -> Line<P, J> {
+        self.here = exchange.here();
+        self.exchange = (exchange.workers() > 1).then_some(exchange);
+        self
+    }
+
+    /// The ports, uplink first.
+    pub fn ports(&self) -> &[P; 2] {
+        &self.ports
+    }
+
+    /// The ports, uplink first.
+    pub fn ports_mut(&mut self) -> &mut [P; 2] {
+        &mut self.ports
+    }
+
+    /// The judge.
+    pub fn judge(&self) -> &J {
+        &self.judge
+    }
+
+    /// The judge.
+    pub fn judge_mut(&mut self) -> &mut J {
+        &mut self.judge
+    }
+
+    /// What became of frames so far.
+    pub fn fates(&self) -> &Fates {
+        &self.fates
+    }
+
+    /// Which worker runs the line.
+    pub fn here(&self) -> WorkerId {
+        self.here
+    }
+
+    /// Notes a sleep.
+    pub(super) fn slept(&mut self) {
+        self.fates.sleeps += 1;
+    }
+
+    /// Whether other workers have left nothing here.
+    pub(super) fn has_no_mail(&self) -> bool {
+        self.exchange.as_ref().is_none_or(Exchange::is_empty)
+    }
+
+    /// One burst of each direction, and one of each that others have left here; returns frames moved.
+    #[inline]
+    pub fn turn<T: Tap>(&mut self, now: Now, tap: &mut T) -> usize {
+        let mut moved = 0;
+        for direction in [Direction::Inbound, Direction::Outbound] {
+            if let Some(exchange) = &self.exchange {
+                let collected = exchange.collect(direction, &mut self.frames);
+                if collected > 0 {
+                    self.settle(direction, Sorting::AllHere, now, tap);
+                    moved += collected;
+                }
+            }
+            moved += self.burst(direction, now, tap);
+        }
+        moved
+    }
+
+    /// One burst of one direction, from its port to its fate; returns frames received.
+    #[inline]
+    pub fn burst<T: Tap>(&mut self, direction: Direction, now: Now, tap: &mut T) -> usize {
+        let received = self.ports[direction as usize].receive(&mut self.frames);
+        if received > 0 {
+            self.settle(direction, Sorting::ByOwner, now, tap);
+        } else {
+            // Nothing new, but frames of an earlier burst may wait for a device that was busy.
+            self.ports[direction as usize].flush();
+        }
+        received
+    }
+
+    /// Takes the frames at hand to their fate.
+    fn settle<T: Tap>(&mut self, direction: Direction, sorting: Sorting, now: Now, tap: &mut T) {
+        let [uplink, downlink] = &mut self.ports;
+        let (from, to) = match direction {
+            Direction::Inbound => (uplink, downlink),
+            Direction::Outbound => (downlink, uplink),
+        };
+        let (frames, judge, fates) = (&mut self.frames, &mut self.judge, &mut self.fates);
+        fates.bursts += 1;
+        judge.begin();
+        let mut exchange = self.exchange.as_mut().filter(|_| sorting == Sorting::ByOwner);
+        for position in 0..frames.len() {
+            let Some(frame) = frames.get(position) else { continue };
+            judge.add(from.bytes(frame), direction, from.captured(frame).unwrap_or(now));
+            let Some(exchange) = exchange.as_mut() else { continue };
+            let owner = judge.owner(self.here, exchange.workers());
+            if owner == self.here {
+                continue;
+            }
+            judge.remove_last();
+            let Some(frame) = frames.take(position) else { continue };
+            match exchange.hand_over(owner, direction, frame) {
+                Ok(()) => fates.handed_over += 1,
+                Err(frame) => {
+                    count(&mut fates.handover_full, direction, frame.len());
+                    from.recycle(frame);
+                }
+            }
+        }
+        if let Some(exchange) = exchange {
+            exchange.ring();
+        }
+        judge.decide();
+        let longest = to.longest();
+        let mut judged = 0;
+        for position in 0..frames.len() {
+            let Some(mut frame) = frames.take(position) else { continue };
+            let decision = judge.decision(judged);
+            tap.judged(judged, from.bytes(&frame), direction, from.captured(&frame).unwrap_or(now), decision);
+            judged += 1;
+            let length = frame.len();
+            if decision.verdict() == Verdict::Deny {
+                from.recycle(frame);
+                continue;
+            }
+            if length > longest {
+                count(&mut fates.too_long, direction, length);
+                from.recycle(frame);
+                continue;
+            }
+            fates.completed += u64::from(complete_partial(from.bytes_mut(&mut frame)));
+            match to.transmit(frame) {
+                Ok(()) => count(&mut fates.transmitted, direction, length),
+                Err(frame) => {
+                    count(&mut fates.ring_full, direction, length);
+                    from.recycle(frame);
+                }
+            }
+        }
+        frames.clear();
+        to.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests;
