@@ -1,3 +1,5 @@
 //! What surrounds the running packet line: loading, publishing, signals, statistics, logs.
 //!
 //! Architecture invariant: this room does not know how packets are parsed.
+
+pub mod daemon;

@@ -1,0 +1,372 @@
+//! Settings and a load in, a running gateway until a signal comes, a summary out.
+//!
+//! Starts ports and workers, publishes what a reload gives, and stops in order: programs off, rings drained, sockets closed.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::base::diagnostic::Diagnostics;
+use crate::base::id::WorkerId;
+use crate::engine::Counters;
+use crate::io::xdp::{self, LeftToKernel, Opened, PortReport, Queue};
+use crate::io::{ErrorClass, OpenError};
+use crate::worker::exchange::Bell;
+use crate::worker::thread::run as run_line;
+use crate::worker::{Clock, Desk, Exchange, Fates, Judge, Line, NoTap, Pace, Publisher, Report};
+
+/// How long workers go on after the programs came off, for what is still in the rings.
+const DRAIN: Duration = Duration::from_millis(20);
+/// How often control looks around when nothing happens.
+const ROUND: Duration = Duration::from_secs(1);
+/// How long control waits for a worker's report.
+const ANSWER: Duration = Duration::from_millis(500);
+
+/// What the plan says about running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunSettings {
+    /// Both ports and their rings; as many workers as queues.
+    pub ports: xdp::Settings,
+    /// Core of each worker in turn; empty = wherever the scheduler likes.
+    pub cores: Vec<usize>,
+    /// How workers wait.
+    pub pace: Pace,
+    /// Frames per direction that may wait for a worker which owns their flow.
+    pub handover_slots: usize,
+}
+
+impl RunSettings {
+    /// Settings for these ports, everything else by default.
+    pub fn new(ports: xdp::Settings) -> RunSettings {
+        RunSettings { ports, cores: Vec::new(), pace: Pace::default(), handover_slots: 1024 }
+    }
+}
+
+/// Why a run could not start or had to end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The ports cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Signals or descriptors are not to be had.
+    #[error("cannot prepare for running: {0}")]
+    System(#[from] io::Error),
+    /// A worker stopped by a defect.
+    #[error("worker {worker} stopped by a defect: {message}; forwarding has ended")]
+    Worker {
+        /// Its number.
+        worker: u32,
+        /// What it said.
+        message: String,
+    },
+}
+
+impl RunError {
+    /// Whose turn it is.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            RunError::Open(error) => error.class(),
+            RunError::System(_) => ErrorClass::Environment,
+            RunError::Worker { .. } => ErrorClass::Defect,
+        }
+    }
+}
+
+/// What a reload gives.
+pub enum Reload<L> {
+    /// Put this in force.
+    Publish(Arc<L>),
+    /// Nothing changes; these are the reasons.
+    Refuse(Diagnostics),
+}
+
+/// What a run did.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// What uplink and downlink got.
+    pub ports: [PortReport; 2],
+    /// Figures of each worker and its queues.
+    pub workers: Vec<Report>,
+    /// Decisions by reason, all workers.
+    pub counters: Counters,
+    /// What became of frames, all workers.
+    pub fates: Fates,
+    /// What the XDP programs of uplink and downlink left to the kernel.
+    pub left_to_kernel: [LeftToKernel; 2],
+    /// Loads published, the first one included.
+    pub generation: u64,
+    /// From ready to stop.
+    pub elapsed: Duration,
+}
+
+enum Event {
+    Ready,
+    Stop(&'static str),
+    Reload,
+    /// A worker's loop has ended without being told to.
+    Gone,
+}
+
+/// A handle on a running gateway for those who serve requests about it; cheap to clone.
+pub struct Control<L> {
+    publisher: Arc<Publisher<L>>,
+    desks: Arc<[Arc<Desk<L>>]>,
+    events: Sender<Event>,
+}
+
+impl<L> Clone for Control<L> {
+    fn clone(&self) -> Control<L> {
+        Control { publisher: Arc::clone(&self.publisher), desks: Arc::clone(&self.desks), events: self.events.clone() }
+    }
+}
+
+impl<L> Control<L> {
+    /// Puts another load in force: each worker adopts it before its next burst.
+    pub fn publish(&self, load: Arc<L>) {
+        self.publisher.publish(load, &self.desks);
+    }
+
+    /// The load in force.
+    pub fn current(&self) -> Arc<L> {
+        self.publisher.current()
+    }
+
+    /// Loads published so far.
+    pub fn generation(&self) -> u64 {
+        self.publisher.generation()
+    }
+
+    /// Ends the run in order.
+    pub fn stop(&self) {
+        // Nobody listens = it has ended.
+        let _ = self.events.send(Event::Stop("control"));
+    }
+
+    /// Calls the reload given to [`run`].
+    pub fn reload(&self) {
+        let _ = self.events.send(Event::Reload);
+    }
+
+    /// The figures of every worker that answers within half a second, in order.
+    pub fn reports(&self) -> Vec<Report> {
+        self.desks.iter().for_each(|desk| desk.request());
+        let patience = Instant::now() + ANSWER;
+        let mut reports = Vec::new();
+        for desk in self.desks.iter() {
+            loop {
+                if let Some(report) = desk.answer() {
+                    reports.push(report);
+                    break;
+                }
+                if Instant::now() >= patience {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        reports
+    }
+}
+
+/// Runs a gateway until SIGTERM, SIGINT or [`Control::stop`]. `judge` makes each worker's judge on its own thread, pinned;
+/// `started` gets the handle once forwarding has begun; `reload` answers SIGHUP.
+///
+/// # Errors
+/// [`RunError`]; the ports are closed again then.
+pub fn run<J: Judge>(
+    settings: &RunSettings,
+    first: Arc<J::Load>,
+    judge: impl Fn(WorkerId, Arc<J::Load>) -> J + Sync,
+    started: impl FnOnce(Control<J::Load>),
+    mut reload: impl FnMut() -> Reload<J::Load>,
+) -> Result<Summary, RunError> {
+    let (events, inbox) = mpsc::channel();
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let Opened { mut programs, uplink, downlink, reports: ports, warnings, region } = xdp::open(&settings.ports)?;
+    for warning in warnings.iter().chain(&core_warnings(settings)) {
+        tracing::warn!("{warning}");
+    }
+    let bells = (0..uplink.len()).map(|_| Bell::new().map(Arc::new)).collect::<io::Result<Vec<_>>>()?;
+    let publisher = Publisher::new(first);
+    let desks: Arc<[_]> = bells.iter().map(|bell| Desk::new(Arc::clone(&publisher), Arc::clone(bell))).collect();
+    let exchanges = Exchange::between(&bells, settings.handover_slots);
+    let control = Control { publisher, desks, events };
+    let closer = signals.handle();
+
+    let outcome = thread::scope(|scope| {
+        let forward = control.clone();
+        scope.spawn(move || {
+            for signal in signals.forever() {
+                let event = match signal {
+                    SIGHUP => Event::Reload,
+                    SIGINT => Event::Stop("SIGINT"),
+                    _ => Event::Stop("SIGTERM"),
+                };
+                if forward.events.send(event).is_err() {
+                    break;
+                }
+            }
+        });
+        let clock = Clock::start();
+        let queues = uplink.into_iter().zip(downlink).zip(exchanges);
+        let workers: Vec<_> = (0u32..)
+            .zip(queues)
+            .map(|(number, ((up, down), exchange))| {
+                let (control, judge) = (control.clone(), &judge);
+                let core = settings.cores.get(number as usize % settings.cores.len().max(1)).copied();
+                let pace = settings.pace;
+                thread::Builder::new()
+                    .name(format!("worker-{number}"))
+                    .spawn_scoped(scope, move || work(&control, (up, down), exchange, judge, core, clock, pace))
+            })
+            .collect();
+        let mut spawned = Vec::new();
+        let mut failed = None;
+        for worker in workers {
+            match worker {
+                Ok(worker) => spawned.push(worker),
+                Err(error) => failed = Some(RunError::System(error)),
+            }
+        }
+        let start = Instant::now();
+        if failed.is_none() && wait_until_ready(&inbox, spawned.len()) {
+            tracing::info!("ready: {}", describe(&ports, spawned.len()));
+            started(control.clone());
+            attend(&inbox, &control, &mut reload);
+        }
+        let elapsed = start.elapsed();
+        programs.detach();
+        thread::sleep(DRAIN);
+        let left_to_kernel = programs.left_to_kernel();
+        control.desks.iter().for_each(|desk| desk.stop());
+        let mut reports = Vec::new();
+        for (number, worker) in (0u32..).zip(spawned) {
+            match worker.join() {
+                Ok(report) => reports.push(report),
+                Err(panic) => failed = Some(RunError::Worker { worker: number, message: said(panic) }),
+            }
+        }
+        control.desks.iter().for_each(|desk| desk.collect_retired());
+        closer.close();
+        match failed {
+            Some(error) => Err(error),
+            None => Ok((reports, left_to_kernel, elapsed)),
+        }
+    });
+    drop(region);
+    let (workers, left_to_kernel, elapsed) = outcome?;
+    let mut counters = Counters::default();
+    let mut fates = Fates::default();
+    for report in &workers {
+        counters.merge(&report.counters);
+        fates.merge(&report.fates);
+    }
+    let generation = control.generation();
+    Ok(Summary { ports, workers, counters, fates, left_to_kernel, generation, elapsed })
+}
+
+/// One worker's thread.
+fn work<J: Judge>(
+    control: &Control<J::Load>,
+    (uplink, downlink): (Queue, Queue),
+    exchange: Exchange,
+    judge: &(impl Fn(WorkerId, Arc<J::Load>) -> J + Sync),
+    core: Option<usize>,
+    clock: Clock,
+    pace: Pace,
+) -> Report {
+    /// Tells control that the thread ends, however it does.
+    struct Leaving(Sender<Event>);
+    impl Drop for Leaving {
+        fn drop(&mut self) {
+            let _ = self.0.send(Event::Gone);
+        }
+    }
+    let _leaving = Leaving(control.events.clone());
+    let here = exchange.here();
+    if let Some(id) = core {
+        if !core_affinity::set_for_current(core_affinity::CoreId { id }) {
+            tracing::warn!("worker {} cannot be pinned to core {id}; it runs where the scheduler likes", here.0);
+        }
+    }
+    let judge = judge(here, control.current());
+    let mut line = Line::new(uplink, downlink, judge).exchanging(exchange);
+    let _ = control.events.send(Event::Ready);
+    match control.desks.get(here.index()) {
+        Some(desk) => run_line(&mut line, desk, clock, pace, &mut NoTap),
+        None => Report::default(),
+    }
+}
+
+/// Whether all workers have come to their loop; false when one has gone or the run is to stop already.
+fn wait_until_ready(inbox: &Receiver<Event>, workers: usize) -> bool {
+    let mut ready = 0;
+    while ready < workers {
+        match inbox.recv() {
+            Ok(Event::Ready) => ready += 1,
+            Ok(Event::Reload) => {}
+            Ok(Event::Stop(_) | Event::Gone) | Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Serves events until the run is to stop.
+fn attend<L>(inbox: &Receiver<Event>, control: &Control<L>, reload: &mut impl FnMut() -> Reload<L>) {
+    loop {
+        match inbox.recv_timeout(ROUND) {
+            Ok(Event::Ready) => {}
+            Ok(Event::Stop(who)) => {
+                tracing::info!("stopping: {who}");
+                return;
+            }
+            Ok(Event::Reload) => match reload() {
+                Reload::Publish(load) => {
+                    control.publish(load);
+                    tracing::info!("reloaded: generation {} is in force", control.generation());
+                }
+                Reload::Refuse(findings) => {
+                    findings.iter().for_each(|finding| tracing::error!("{finding}"));
+                    tracing::error!("reload refused: generation {} stays in force", control.generation());
+                }
+            },
+            Ok(Event::Gone) | Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => control.desks.iter().for_each(|desk| desk.collect_retired()),
+        }
+    }
+}
+
+fn core_warnings(settings: &RunSettings) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let workers = settings.ports.queues as usize;
+    let available = core_affinity::get_core_ids().unwrap_or_default();
+    if available.len() < workers {
+        let cores = available.len();
+        warnings.push(format!("{workers} workers on {cores} cores: they take turns; lower `queues` to {cores}"));
+    }
+    if !settings.cores.is_empty() && settings.cores.len() < workers {
+        let cores = settings.cores.len();
+        warnings.push(format!("{workers} workers and {cores} in `cores`: several share a core"));
+    }
+    for core in settings.cores.iter().filter(|core| !available.iter().any(|there| there.id == **core)) {
+        warnings.push(format!("core {core} of `cores` is not there or not allowed to this process"));
+    }
+    warnings
+}
+
+fn describe(ports: &[PortReport; 2], workers: usize) -> String {
+    let [uplink, downlink] = ports.each_ref().map(|port| format!("{} ({})", port.interface, port.mode.name()));
+    let plural = if workers == 1 { "worker" } else { "workers" };
+    format!("uplink {uplink}, downlink {downlink}, {workers} {plural}")
+}
+
+fn said(panic: Box<dyn std::any::Any + Send>) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}
