@@ -175,6 +175,12 @@ impl Lab {
         let _ = server.wait();
     }
 
+    /// Whether a host answers a connection to a port that nobody serves: with a reset, at once.
+    fn answers(&self, address: &str) -> bool {
+        let client = self.role("c", "knock", &[("RINGWALL_ADDRESS", address.to_string())]).output().unwrap();
+        client.status.success()
+    }
+
     /// Echo requests, if there is a `ping`; whether all came back.
     fn ping(&self, address: &str) -> bool {
         match self.inside("c", "ping").args(["-c", "3", "-i", "0.2", "-W", "2", address]).output() {
@@ -367,11 +373,11 @@ fn the_box_answers_at_its_own_address_while_it_forwards() {
     let mut lab = Lab::new(1);
     ip(&["-n", &lab.namespace("g"), "addr", "add", &format!("{BOX}/24"), "dev", "up0"]);
     let (gateway, _) = lab.gateway(Mode::Copy, 1);
-    assert!(lab.ping(BOX), "the box answers");
-    assert!(lab.ping(SERVER), "the server answers");
+    assert!(lab.ping(BOX) && lab.answers(BOX), "the box answers");
+    assert!(lab.ping(SERVER) && lab.answers(SERVER), "the server answers");
     lab.datagrams();
     let summary = lab.stop(gateway);
-    assert!(figure(&summary, "to_the_box") >= 3, "{summary}");
+    assert!(figure(&summary, "to_the_box") >= 2, "{summary}");
 }
 
 #[test]
@@ -402,6 +408,7 @@ fn in_a_role() {
         "connect" => connect(bytes()),
         "echo" => echo(),
         "datagrams" => datagrams(),
+        "knock" => knock(&word("RINGWALL_ADDRESS")),
         _ => eprintln!("skipped: no role given"),
     }
 }
@@ -476,6 +483,12 @@ fn connect(bytes: usize) {
     exchange(TcpStream::connect((SERVER, 7000)).unwrap(), bytes);
 }
 
+fn knock(address: &str) {
+    let at = format!("{address}:9").parse().unwrap();
+    let error = TcpStream::connect_timeout(&at, Duration::from_secs(3)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{address}");
+}
+
 fn echo() {
     let socket = UdpSocket::bind((SERVER, 7001)).unwrap();
     println!("listening");
@@ -486,12 +499,13 @@ fn echo() {
 }
 
 fn datagrams() {
-    let socket = UdpSocket::bind((CLIENT, 0)).unwrap();
-    socket.connect((SERVER, 7001)).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     let all = pattern(1472);
     let mut room = [0; 2048];
-    for length in [1, 2, 17, 63, 64, 65, 511, 1000, 1471, 1472] {
+    // A socket per length, so that the flows spread over the queues.
+    for length in [1, 2, 3, 17, 18, 63, 64, 65, 127, 128, 129, 511, 1000, 1470, 1471, 1472] {
+        let socket = UdpSocket::bind((CLIENT, 0)).unwrap();
+        socket.connect((SERVER, 7001)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         for _ in 0..10 {
             socket.send(&all[..length]).unwrap();
             let got = socket.recv(&mut room).unwrap_or_else(|error| panic!("{length} bytes: {error}"));
