@@ -128,6 +128,7 @@ impl Lab {
         let mut summary = String::new();
         child.stdout.take().unwrap().read_to_string(&mut summary).unwrap();
         assert!(child.wait().unwrap().success(), "{summary}");
+        assert_eq!(figure(&summary, "lost"), 0, "frames are conserved: {summary}");
         summary
     }
 
@@ -440,12 +441,13 @@ fn describe(summary: &Summary) -> String {
     let [up, down] = summary.left_to_kernel;
     format!(
         "inbound={inbound} outbound={outbound} completed={} bad={bad} without_socket={} to_the_box={} workers={} \
-         generation={} {:?} {:?}",
+         generation={} lost={} {:?} {:?}",
         summary.fates.completed,
         up.without_socket + down.without_socket,
         up.to_the_box + down.to_the_box,
         summary.workers.len(),
         summary.generation,
+        summary.lost_frames,
         summary.fates,
         summary.workers.iter().map(|w| w.queues).collect::<Vec<_>>(),
     )

@@ -103,6 +103,8 @@ pub struct Summary {
     pub generation: u64,
     /// From ready to stop.
     pub elapsed: Duration,
+    /// Chunks of the frame memory that nobody held in the end: 0, or the program has a defect.
+    pub lost_frames: u64,
 }
 
 enum Event {
@@ -246,9 +248,13 @@ pub fn run<J: Judge>(
         let left_to_kernel = programs.left_to_kernel();
         control.desks.iter().for_each(|desk| desk.stop());
         let mut reports = Vec::new();
+        let mut held = region.deposited();
         for (number, worker) in (0u32..).zip(spawned) {
             match worker.join() {
-                Ok(report) => reports.push(report),
+                Ok((report, chunks)) => {
+                    reports.push(report);
+                    held += chunks;
+                }
                 Err(panic) => failed = Some(RunError::Worker { worker: number, message: said(panic) }),
             }
         }
@@ -256,11 +262,10 @@ pub fn run<J: Judge>(
         closer.close();
         match failed {
             Some(error) => Err(error),
-            None => Ok((reports, left_to_kernel, elapsed)),
+            None => Ok((reports, left_to_kernel, elapsed, u64::from(region.chunks()).saturating_sub(held))),
         }
     });
-    drop(region);
-    let (workers, left_to_kernel, elapsed) = outcome?;
+    let (workers, left_to_kernel, elapsed, lost_frames) = outcome?;
     let mut counters = Counters::default();
     let mut fates = Fates::default();
     for report in &workers {
@@ -268,7 +273,7 @@ pub fn run<J: Judge>(
         fates.merge(&report.fates);
     }
     let generation = control.generation();
-    Ok(Summary { ports, workers, counters, fates, left_to_kernel, generation, elapsed })
+    Ok(Summary { ports, workers, counters, fates, left_to_kernel, generation, elapsed, lost_frames })
 }
 
 /// One worker's thread.
@@ -280,7 +285,7 @@ fn work<J: Judge>(
     core: Option<usize>,
     clock: Clock,
     pace: Pace,
-) -> Report {
+) -> (Report, u64) {
     /// Tells control that the thread ends, however it does.
     struct Leaving(Sender<Event>);
     impl Drop for Leaving {
@@ -298,10 +303,10 @@ fn work<J: Judge>(
     let judge = judge(here, control.current());
     let mut line = Line::new(uplink, downlink, judge).exchanging(exchange);
     let _ = control.events.send(Event::Ready);
-    match control.desks.get(here.index()) {
-        Some(desk) => run_line(&mut line, desk, clock, pace, &mut NoTap),
-        None => Report::default(),
-    }
+    let Some(desk) = control.desks.get(here.index()) else { return Default::default() };
+    let report = run_line(&mut line, desk, clock, pace, &mut NoTap);
+    let held = line.ports().iter().map(Queue::held).sum::<u64>() + line.mail() as u64;
+    (report, held)
 }
 
 /// Whether all workers have come to their loop; false when one has gone or the run is to stop already.

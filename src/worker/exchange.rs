@@ -148,6 +148,12 @@ impl Exchange {
         count
     }
 
+    /// Frames that wait here, both directions.
+    pub fn len(&self) -> usize {
+        let queues = self.mailboxes.get(self.here.index()).map(|mailbox| &mailbox.queues);
+        queues.map_or(0, |queues| queues.iter().map(ArrayQueue::len).sum())
+    }
+
     /// Whether nobody has left anything here.
     pub fn is_empty(&self) -> bool {
         self.mailboxes.get(self.here.index()).is_none_or(|mailbox| mailbox.queues.iter().all(ArrayQueue::is_empty))

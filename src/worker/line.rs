@@ -151,6 +151,11 @@ impl<P: Port, J: Judge> Line<P, J> {
         self.fates.sleeps += 1;
     }
 
+    /// Frames that other workers have left here.
+    pub fn mail(&self) -> usize {
+        self.exchange.as_ref().map_or(0, Exchange::len)
+    }
+
     /// Whether other workers have left nothing here.
     pub(super) fn has_no_mail(&self) -> bool {
         self.exchange.as_ref().is_none_or(Exchange::is_empty)

@@ -206,31 +206,43 @@ pub fn open(settings: &Settings) -> Result<Opened, OpenError> {
         examine(interface, settings, &mut warnings)?;
     }
     let mut refusals: Vec<String> = Vec::new();
-    for (position, mode) in settings.mode.ladder().iter().enumerate() {
+    let mut refused = settings.uplink.clone();
+    for mode in settings.mode.ladder() {
         match attempt(settings, &interfaces, frames, *mode) {
             Ok(mut opened) => {
                 if !refusals.is_empty() {
                     warnings.push(format!("mode `{}` is used: {}", mode.name(), refusals.join("; ")));
                 }
-                if settings.huge_pages && !opened.region.is_huge() {
-                    warnings.push(format!(
-                        "no huge pages for the frames; `sysctl vm.nr_hugepages={}` before the start gives them",
-                        (u64::from(frames) * u64::from(settings.frame_size)).div_ceil(2 << 20)
-                    ));
-                }
+                advise(settings, &opened, *mode, &mut warnings);
                 opened.warnings = warnings;
                 return Ok(opened);
             }
             Err(Step::Final(error)) => return Err(error),
             Err(Step::Next { interface, source }) => {
                 refusals.push(format!("`{interface}` refuses {}: {source}", mode.name()));
-                if position + 1 == settings.mode.ladder().len() {
-                    return Err(OpenError::Mode { mode: settings.mode.name(), interface, reason: refusals.join("; ") });
-                }
+                refused = interface;
             }
         }
     }
-    unreachable!("every ladder has a last step, and that one returns")
+    Err(OpenError::Mode { mode: settings.mode.name(), interface: refused, reason: refusals.join("; ") })
+}
+
+/// What the user ought to know about what was got.
+fn advise(settings: &Settings, opened: &Opened, mode: Mode, warnings: &mut Vec<String>) {
+    if settings.huge_pages && !opened.region.is_huge() {
+        let bytes = u64::from(opened.region.chunks()) * u64::from(settings.frame_size);
+        let pages = bytes.div_ceil(2 << 20);
+        warnings.push(format!(
+            "no huge pages for the frames; `sysctl vm.nr_hugepages={pages}` before the start gives them"
+        ));
+    }
+    if mode == Mode::Generic {
+        warnings.push(format!(
+            "generic mode drops frames that were merged or are still to be cut: `ethtool -K {} gro off lro off`, the same for \
+             `{}`, and `tso off gso off` on the far end of a veth",
+            settings.uplink, settings.downlink
+        ));
+    }
 }
 
 /// Refuses what cannot work and warns of what will not work well.

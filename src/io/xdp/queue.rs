@@ -81,9 +81,9 @@ impl Queue {
         self.receive.fd()
     }
 
-    /// Chunks on the receive side, on the transmit side and in the pool.
-    pub fn holdings(&self) -> [u32; 3] {
-        [self.receiving, self.transmitting, self.pool.len() as u32]
+    /// Chunks in the pool and on both sides of the kernel.
+    pub fn held(&self) -> u64 {
+        u64::from(self.receiving) + u64::from(self.transmitting) + self.pool.len() as u64
     }
 
     /// Moves free chunks to the fill ring, a burst at most; returns how many.

@@ -179,8 +179,8 @@ impl Region {
     }
 
     /// Free chunks in the depot.
-    pub fn deposited(&self) -> usize {
-        self.depot.len() * MAGAZINE
+    pub fn deposited(&self) -> u64 {
+        (self.depot.len() * MAGAZINE) as u64
     }
 }
 
