@@ -1,0 +1,167 @@
+//! The lab as a user drives it. Every test here needs root and iproute2, and is skipped with a printed reason without them.
+
+use std::process::{Command, Output};
+
+/// A lab of its own that is removed whatever happens.
+struct TestLab {
+    prefix: String,
+}
+
+impl TestLab {
+    fn new(name: &str) -> Option<TestLab> {
+        let prefix = format!("rwt{}-{name}-", std::process::id() % 10_000);
+        let probe = format!("{prefix}probe");
+        let ip = |verb: &str| Command::new("ip").args(["netns", verb, &probe]).output();
+        let usable = ip("add").is_ok_and(|output| output.status.success());
+        if !usable {
+            println!("skipped: making network namespaces needs root and iproute2");
+            return None;
+        }
+        ip("delete").unwrap();
+        Some(TestLab { prefix })
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringwall"));
+        command.args(["lab", "--prefix", &self.prefix]).args(arguments).output().unwrap()
+    }
+
+    fn check(&self, arguments: &[&str], code: i32) -> String {
+        let output = self.run(arguments);
+        let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+        let result = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{result}\n{talk}");
+        result + &talk
+    }
+
+    fn namespaces(&self) -> usize {
+        let listed = Command::new("ip").args(["netns", "list"]).output().unwrap();
+        String::from_utf8_lossy(&listed.stdout).lines().filter(|line| line.starts_with(&self.prefix)).count()
+    }
+
+    fn gateway_rules(&self, rules: &str) {
+        let nft = ["shell", "gw", "--", "nft", rules];
+        self.check(&nft, 0);
+    }
+}
+
+impl Drop for TestLab {
+    fn drop(&mut self) {
+        self.run(&["down"]);
+    }
+}
+
+const BRIDGE: [&str; 2] = ["--datapath", "kernel-bridge"];
+
+fn has(tool: &str) -> bool {
+    let found = Command::new(tool).arg("--version").output().is_ok();
+    if !found {
+        println!("skipped: `{tool}` is not installed");
+    }
+    found
+}
+
+#[test]
+fn everybody_reaches_everybody_when_nothing_filters() {
+    let Some(lab) = TestLab::new("all") else { return };
+    lab.check(&["up", "--queues", "3", BRIDGE[0], BRIDGE[1]], 0);
+    for to in ["169.1.1.1:80", "10.1.1.1:31024", "[2001:db8:169::1]:80"] {
+        lab.check(&["probe", "tcp", to], 0);
+        lab.check(&["probe", "udp", to], 0);
+    }
+    for to in ["169.1.1.1", "2001:db8:10::1"] {
+        lab.check(&["probe", "ping", to], 0);
+    }
+    lab.check(&["probe", "tcp", "10.1.1.1:22", "--from", "2.2.2.2"], 0);
+    let closed = lab.check(&["probe", "tcp", "10.1.1.1:81"], 1);
+    assert!(closed.contains("refused"), "a closed port answers: {closed}");
+    let queues = lab.check(&["shell", "gw", "--", "ls", "/sys/class/net/up0/queues"], 0);
+    assert_eq!(queues.lines().count(), 6, "three receive and three transmit queues: {queues}");
+    let routes = lab.check(&["shell", "gen", "--", "ip", "route", "show", "default"], 0);
+    assert_eq!(routes, "", "no way out of the namespace");
+}
+
+#[test]
+fn a_silent_drop_is_told_from_a_refusal() {
+    let Some(lab) = TestLab::new("drop") else { return };
+    if !has("nft") {
+        return;
+    }
+    lab.check(&["up", BRIDGE[0], BRIDGE[1]], 0);
+    lab.gateway_rules("add table bridge t");
+    lab.gateway_rules("add chain bridge t c { type filter hook forward priority 0; }");
+    lab.gateway_rules("add rule bridge t c tcp dport 31024 drop");
+    lab.gateway_rules("add rule bridge t c udp dport 31024 drop");
+    for transport in ["tcp", "udp"] {
+        let seen = lab.check(&["probe", transport, "10.1.1.1:31024"], 1);
+        assert!(seen.starts_with("drop"), "{seen}");
+        lab.check(&["probe", transport, "169.1.1.1:80"], 0);
+    }
+}
+
+#[test]
+fn lessons_fail_where_nothing_filters() {
+    let Some(lab) = TestLab::new("fail") else { return };
+    let result = lab.check(&["test", "-o", "json", BRIDGE[0], BRIDGE[1]], 1);
+    let json: serde_json::Value = serde_json::Deserializer::from_str(&result).into_iter().next().unwrap().unwrap();
+    let connections = json["connections"].as_array().unwrap();
+    let mismatched = |c: &serde_json::Value| c["expected"] == "drop" && c["seen"] == "pass" && c["result"] == "FAIL";
+    let matched = |c: &serde_json::Value| c["expected"] == "pass" && c["seen"] == "pass" && c["result"] == "PASS";
+    let all: Vec<_> = connections.iter().filter(|c| !mismatched(c) && !matched(c)).collect();
+    assert!(all.is_empty(), "{all:?}");
+    assert_eq!(json["failed"], connections.iter().filter(|c| mismatched(c)).count());
+    assert_eq!(lab.namespaces(), 0, "the test removed what it made");
+}
+
+#[test]
+fn down_cleans_up_after_any_accident() {
+    let Some(lab) = TestLab::new("down") else { return };
+    lab.check(&["down"], 0);
+
+    lab.check(&["up", BRIDGE[0], BRIDGE[1]], 0);
+    assert_eq!(lab.namespaces(), 3);
+    let up_again = lab.check(&["up", BRIDGE[0], BRIDGE[1]], 0);
+    assert!(up_again.contains("already"), "{up_again}");
+    lab.check(&["up", "--queues", "7", BRIDGE[0], BRIDGE[1]], 2);
+
+    // The echo servers are killed: the lab is not whole, and `up` builds it anew.
+    let pid = lab.check(&["shell", "workers", "--", "ip", "netns", "pids", &format!("{}workers", lab.prefix)], 0);
+    let pid = pid.lines().next().unwrap().trim();
+    assert!(Command::new("kill").args(["-9", pid]).status().unwrap().success());
+    let status = format!("/proc/{pid}/status");
+    while std::fs::read_to_string(&status).is_ok_and(|text| !text.contains("State:\tZ")) {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    lab.check(&["up", BRIDGE[0], BRIDGE[1]], 0);
+    lab.check(&["probe", "tcp", "169.1.1.1:80"], 0);
+
+    // A namespace is gone: `down` removes the rest.
+    let gone = format!("{}gen", lab.prefix);
+    assert!(Command::new("ip").args(["netns", "delete", &gone]).status().unwrap().success());
+    lab.check(&["down"], 0);
+    assert_eq!(lab.namespaces(), 0);
+    lab.check(&["down"], 0);
+}
+
+#[test]
+fn labs_with_different_prefixes_do_not_touch_each_other() {
+    let Some(one) = TestLab::new("one") else { return };
+    let Some(two) = TestLab::new("one-two") else { return };
+    one.check(&["up", BRIDGE[0], BRIDGE[1]], 0);
+    two.check(&["up", BRIDGE[0], BRIDGE[1]], 0);
+    one.check(&["down"], 0);
+    two.check(&["probe", "tcp", "169.1.1.1:80"], 0);
+    assert_eq!(two.namespaces(), 3);
+}
+
+#[test]
+fn wrong_usage_is_told() {
+    let Some(lab) = TestLab::new("usage") else { return };
+    let check = |arguments: &[&str], expected: &str| {
+        let said = lab.check(arguments, 2);
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+    };
+    check(&["probe", "tcp", "169.1.1.1:80"], "lab up");
+    check(&["shell", "moon"], "`gen`, `gw` or `workers`");
+    check(&["up", "--queues", "0"], "--queues");
+}
