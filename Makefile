@@ -1,0 +1,77 @@
+# make demo    installs what is missing, builds, plays the tutorial's lessons through the gateway, replays captures
+# make test    installs what is missing, builds, runs every test
+# make bench   installs what is missing, runs the benchmarks
+# make setup   installs what is missing and nothing else
+# make lint    formatting and clippy, as the continuous integration does
+#
+# Root is needed to install packages and for the lab; as another user, both go through `sudo`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := test
+.PHONY: setup build test demo bench fmt fmt-check clippy lint clean
+
+# Debian keeps the tools of the administrator where other users do not look, and rustup installs into the home directory.
+export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
+
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
+RINGWALL := target/release/ringwall
+
+# command:Debian package. clang compiles the XDP program and, with libclang, reads the headers of libxdp; m4, make and a C compiler
+# build libxdp from source; the rest is what the lab drives.
+COMMANDS := cc:gcc make:make clang:clang m4:m4 pkg-config:pkg-config ip:iproute2 ethtool:ethtool nft:nftables
+# module of pkg-config:Debian package, the C libraries that libbpf is linked with.
+MODULES := libelf:libelf-dev zlib:zlib1g-dev
+
+setup:
+	@missing=(); \
+	for need in $(COMMANDS); do \
+	  command -v "$${need%%:*}" >/dev/null || missing+=("$${need#*:}"); \
+	done; \
+	for need in $(MODULES); do \
+	  pkg-config --exists "$${need%%:*}" 2>/dev/null || missing+=("$${need#*:}"); \
+	done; \
+	if [ $${#missing[@]} -gt 0 ]; then \
+	  echo "installing: $${missing[*]}"; \
+	  if ! command -v apt-get >/dev/null; then \
+	    echo "there is no apt-get here: install what these Debian packages hold: $${missing[*]}" >&2; exit 1; \
+	  fi; \
+	  $(SUDO) apt-get update -qq; \
+	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -qq -y --no-install-recommends "$${missing[@]}"; \
+	fi
+	@wanted=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
+	if ! command -v cargo >/dev/null; then \
+	  echo "there is no cargo: install Rust $$wanted or later with rustup, https://rustup.rs" >&2; \
+	  echo "(Debian 13 and later: apt-get install rustup && rustup default stable)" >&2; exit 1; \
+	fi; \
+	found=$$(cargo --version | cut -d' ' -f2); \
+	if [ "$$(printf '%s\n' "$$wanted" "$$found" | sort -V | head -n1)" != "$$wanted" ]; then \
+	  echo "cargo is $$found, but Rust $$wanted or later is needed: rustup update stable" >&2; exit 1; \
+	fi
+
+build: setup
+	cargo build --release --locked
+
+test: setup
+	cargo test --locked
+
+demo: build
+	$(SUDO) $(RINGWALL) lab test
+	$(RINGWALL) replay --gateway pcaps/gateway.yaml --in uplink=pcaps/uplink.pcap --in downlink=pcaps/downlink.pcap
+
+bench: setup
+	cargo bench --locked
+
+fmt:
+	cargo fmt
+
+fmt-check:
+	cargo fmt --check
+
+clippy: setup
+	cargo clippy --all-targets --locked -- -D warnings
+
+lint: fmt-check clippy
+
+clean:
+	cargo clean
