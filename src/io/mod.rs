@@ -6,6 +6,7 @@
 pub mod error;
 pub mod frame;
 pub mod memory;
+pub mod pcap;
 mod pool;
 pub mod port;
 pub mod xdp;

@@ -1,0 +1,157 @@
+//! Merged captures in, bursts of frames out through the same door as from a network card: frames lie in the blocks that were
+//! read, nothing is copied or allocated per frame.
+
+use super::error::CaptureError;
+use super::merge::Merge;
+use crate::base::address::Direction;
+use crate::base::time::Now;
+use crate::io::frame::{BURST, Frame, Frames};
+use crate::io::port::Port;
+
+/// Frames that can be out at a time: two bursts, so that one may be handed out while another is still held.
+const SLOTS: usize = 2 * BURST;
+
+/// Where a frame that is out lies.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    source: usize,
+    start: usize,
+    time: Now,
+}
+
+/// A port that replays captures. What is transmitted on it is counted and forgotten.
+///
+/// A block is refilled only when none of its frames is out, so [`Port::receive`] may give fewer frames than there is room for, and
+/// gives none while frames of an exhausted block are held: transmit or recycle them, then ask again until
+/// [`CapturePort::is_finished`].
+#[derive(Debug)]
+pub struct CapturePort {
+    merge: Merge,
+    slots: [Slot; SLOTS],
+    free: Vec<usize>,
+    /// Frames out, by capture.
+    out: Vec<usize>,
+    error: Option<CaptureError>,
+    transmitted: u64,
+}
+
+impl CapturePort {
+    /// A port that gives the packets of these captures.
+    pub fn new(merge: Merge) -> CapturePort {
+        let out = vec![0; merge.sources.len()];
+        let free = (0..SLOTS).rev().collect();
+        CapturePort { merge, slots: [Slot::default(); SLOTS], free, out, error: None, transmitted: 0 }
+    }
+
+    /// The side a frame was captured on.
+    #[inline]
+    pub fn direction(&self, frame: &Frame) -> Direction {
+        let source = self.slot(frame).source;
+        self.merge.sources.get(source).map_or(Direction::Inbound, |source| source.direction)
+    }
+
+    /// Whether every packet was given out, or a capture had an error.
+    pub fn is_finished(&self) -> bool {
+        self.error.is_some() || self.merge.sources.iter().all(|source| source.is_done && source.pending.is_none())
+    }
+
+    /// The error that ended the replay, once.
+    pub fn take_error(&mut self) -> Option<CaptureError> {
+        self.error.take()
+    }
+
+    /// Frames transmitted so far.
+    pub fn transmitted(&self) -> u64 {
+        self.transmitted
+    }
+
+    #[inline]
+    fn slot(&self, frame: &Frame) -> Slot {
+        usize::try_from(frame.address).ok().and_then(|slot| self.slots.get(slot)).copied().unwrap_or_default()
+    }
+
+    /// Makes every capture's next record known; `false` when one of them has to wait for frames to come back.
+    #[inline]
+    fn look_ahead(&mut self) -> Result<bool, CaptureError> {
+        for (source, out) in self.merge.sources.iter_mut().zip(&self.out) {
+            while !source.locate_in_block()? {
+                if *out > 0 {
+                    return Ok(false);
+                }
+                source.capture.refill()?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn release(&mut self, frame: Frame) {
+        let source = self.slot(&frame).source;
+        if let Some(out) = self.out.get_mut(source) {
+            *out = out.saturating_sub(1);
+        }
+        // As many slots as frames that are out: there is room.
+        self.free.push(frame.address as usize);
+    }
+}
+
+impl Port for CapturePort {
+    fn receive(&mut self, into: &mut Frames) -> usize {
+        let before = into.len();
+        while into.room() > 0 && self.error.is_none() {
+            match self.look_ahead() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    self.error = Some(error);
+                    break;
+                }
+            }
+            let Some((position, located)) = self.merge.earliest() else {
+                break;
+            };
+            let Some(number) = self.free.pop() else {
+                break;
+            };
+            if let (Some(source), Some(slot), Some(out)) =
+                (self.merge.sources.get_mut(position), self.slots.get_mut(number), self.out.get_mut(position))
+            {
+                source.pending = None;
+                *slot = Slot { source: position, start: located.start, time: located.time };
+                *out += 1;
+            }
+            if let Err(frame) = into.push(Frame { address: number as u64, length: located.length as u32 }) {
+                self.release(frame);
+            }
+        }
+        into.len() - before
+    }
+
+    fn captured(&self, frame: &Frame) -> Option<Now> {
+        Some(self.slot(frame).time)
+    }
+
+    fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
+        let slot = self.slot(frame);
+        self.merge.sources.get(slot.source).map_or(&[], |source| source.capture.bytes(slot.start, frame.len()))
+    }
+
+    fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8] {
+        let slot = self.slot(frame);
+        match self.merge.sources.get_mut(slot.source) {
+            Some(source) => source.capture.bytes_mut(slot.start, frame.len()),
+            None => &mut [],
+        }
+    }
+
+    fn transmit(&mut self, frame: Frame) -> Result<(), Frame> {
+        self.transmitted += 1;
+        self.release(frame);
+        Ok(())
+    }
+
+    fn recycle(&mut self, frame: Frame) {
+        self.release(frame);
+    }
+
+    fn flush(&mut self) {}
+}
