@@ -202,12 +202,17 @@ impl Session {
             return Ok(());
         }
         let log = Log::open(&self.lab, GATEWAY);
-        let before = log.generation();
+        let (before, refused_before) = (latest_generation(&log.text()), refusals(&log.text()));
         let gateway = process::recorded(&self.lab, GATEWAY).filter(|gateway| gateway.is_alive());
         let gateway = gateway.ok_or_else(|| log.failure("the gateway process is gone", None))?;
         gateway.signal(Signal::SIGHUP)?;
         let is_gone = || if gateway.is_alive() { Ok(()) } else { Err(None) };
-        log.wait(|text| latest_generation(text) > before, "load the new policy", is_gone)
+        let answered = |text: &str| latest_generation(text) > before || refusals(text) > refused_before;
+        log.wait(answered, "load the new policy", is_gone)?;
+        match refusals(&log.text()) > refused_before {
+            true => Err(log.failure("the gateway refuses the policy", Some(3))),
+            false => Ok(()),
+        }
     }
 
     fn place_policies(&self, lesson: &Lesson) -> Result<(), LabError> {
@@ -268,10 +273,6 @@ impl Log {
         without_colours(&String::from_utf8_lossy(&bytes))
     }
 
-    fn generation(&self) -> u64 {
-        latest_generation(&self.text())
-    }
-
     /// Waits until the text satisfies the condition. `still_runs` says with what code the process ended, if it did.
     fn wait(
         &self,
@@ -312,7 +313,16 @@ fn says_ready(line: &str) -> bool {
     line.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == "ready")
 }
 
-/// The highest policy generation that is spoken of as active; 0 when none is.
+/// How often the gateway kept its policy because the new one is wrong.
+fn refusals(text: &str) -> usize {
+    text.lines().filter(|line| is_refusal(line)).count()
+}
+
+fn is_refusal(line: &str) -> bool {
+    line.contains("reload refused")
+}
+
+/// The highest policy generation that is spoken of as in force; 0 when none is.
 fn latest_generation(text: &str) -> u64 {
     let number_after = |line: &str| -> Option<u64> {
         let (_, rest) = line.split_once("generation")?;
@@ -320,7 +330,7 @@ fn latest_generation(text: &str) -> u64 {
             rest.trim_start_matches([' ', '=', ':']).chars().take_while(char::is_ascii_digit).collect();
         digits.parse().ok()
     };
-    text.lines().filter_map(number_after).max().unwrap_or(0)
+    text.lines().filter(|line| !is_refusal(line)).filter_map(number_after).max().unwrap_or(0)
 }
 
 /// Removes escape sequences that set colours (ECMA-48 section 8.3.117).
@@ -377,8 +387,9 @@ mod tests {
     fn the_latest_generation_is_found_in_any_form() {
         let check = |text, expected| assert_eq!(latest_generation(text), expected, "{text}");
         check("", 0);
-        check("INFO policy generation 1 active", 1);
-        check("INFO policy generation 1 active\nINFO policy generation 12 active rules=3", 12);
+        check("INFO reloaded: generation 2 is in force", 2);
+        check("INFO reloaded: generation 2 is in force\nINFO reloaded: generation 12 is in force", 12);
+        check("ERROR reload refused: generation 1 stays in force", 0);
         check("INFO published generation=7", 7);
         check("INFO a generation without a number", 0);
     }
