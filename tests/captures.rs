@@ -375,7 +375,7 @@ fn the_port_gives_what_the_merge_gives() {
         let (record, direction) = next.unwrap();
         expected.push((record.time, direction, number(record.bytes), record.bytes.len()));
     }
-    let mut port = CapturePort::new(merge());
+    let [mut port, mut beside] = CapturePort::pair(merge(), None);
     let mut found = Vec::new();
     let mut frames = Frames::new();
     let mut rounds = 0;
@@ -384,12 +384,12 @@ fn the_port_gives_what_the_merge_gives() {
         for position in 0..frames.len() {
             let frame = frames.get(position).unwrap();
             let bytes = port.bytes(frame);
-            found.push((port.captured(frame).unwrap(), port.direction(frame), number(bytes), bytes.len()));
+            found.push((port.captured(frame).unwrap(), port.side(frame).unwrap(), number(bytes), bytes.len()));
         }
         for position in 0..frames.len() {
             let mut frame = frames.take(position).unwrap();
             port.bytes_mut(&mut frame).fill(0);
-            if position % 2 == 0 { port.transmit(frame).unwrap() } else { port.recycle(frame) }
+            if position % 2 == 0 { beside.transmit(frame).unwrap() } else { port.recycle(frame) }
         }
         frames.clear();
         rounds += 1;
@@ -397,7 +397,7 @@ fn the_port_gives_what_the_merge_gives() {
     }
     assert_eq!(found.len(), 50_000);
     assert!(found == expected);
-    assert!(port.transmitted() >= 25_000);
+    assert!(beside.transmitted() >= 25_000);
     assert!(port.take_error().is_none());
 }
 
@@ -405,7 +405,7 @@ fn the_port_gives_what_the_merge_gives() {
 fn the_port_reports_a_broken_capture() {
     let mut cut = counting(3, 8, 0, 1);
     cut.pop();
-    let mut port = CapturePort::new(Merge::new(vec![(open(cut).unwrap(), Direction::Inbound)]));
+    let [mut port, _] = CapturePort::pair(Merge::new(vec![(open(cut).unwrap(), Direction::Inbound)]), None);
     let mut frames = Frames::new();
     while !port.is_finished() {
         port.receive(&mut frames);

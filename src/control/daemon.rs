@@ -295,10 +295,10 @@ fn work<J: Judge>(
     }
     let _leaving = Leaving(control.events.clone());
     let here = exchange.here();
-    if let Some(id) = core {
-        if !core_affinity::set_for_current(core_affinity::CoreId { id }) {
-            tracing::warn!("worker {} cannot be pinned to core {id}; it runs where the scheduler likes", here.0);
-        }
+    if let Some(id) = core
+        && !core_affinity::set_for_current(core_affinity::CoreId { id })
+    {
+        tracing::warn!("worker {} cannot be pinned to core {id}; it runs where the scheduler likes", here.0);
     }
     let judge = judge(here, control.current());
     let mut line = Line::new(uplink, downlink, judge).exchanging(exchange);

@@ -3,6 +3,7 @@
 use std::os::fd::RawFd;
 
 use super::frame::{Frame, Frames};
+use crate::base::address::Direction;
 use crate::base::time::Now;
 
 /// What one queue counts about itself; all zero for ports without a kernel behind them.
@@ -34,6 +35,18 @@ pub trait Port {
 
     /// When a frame was captured, for ports that replay; `None` = ask the clock.
     fn captured(&self, frame: &Frame) -> Option<Now>;
+
+    /// The side a frame counts as received on, for ports that replay both; `None` = the side of this port.
+    #[inline]
+    fn side(&self, _frame: &Frame) -> Option<Direction> {
+        None
+    }
+
+    /// Position of a frame in what is replayed, from 1; 0 for ports that do not replay.
+    #[inline]
+    fn number(&self, _frame: &Frame) -> u64 {
+        0
+    }
 
     /// The bytes of a frame.
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8];

@@ -15,8 +15,25 @@ pub use crate::engine::counters::Tally;
 
 /// Sees every frame with its decision, before its fate: captures of what was dropped, lines of verdicts.
 pub trait Tap {
-    /// A frame of the burst was judged; `position` counts within the burst of the judge.
-    fn judged(&mut self, position: usize, frame: &[u8], direction: Direction, now: Now, decision: Decision);
+    /// A frame of the burst was judged.
+    fn judged(&mut self, seen: Judged<'_>);
+}
+
+/// A frame with its decision.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged<'a> {
+    /// Position within the burst of the judge.
+    pub position: usize,
+    /// Position in what is replayed, from 1; else 0.
+    pub number: u64,
+    /// Its bytes as received.
+    pub frame: &'a [u8],
+    /// The side it counts as received on.
+    pub direction: Direction,
+    /// When.
+    pub now: Now,
+    /// The decision.
+    pub decision: Decision,
 }
 
 /// Nobody looks; costs nothing.
@@ -25,7 +42,7 @@ pub struct NoTap;
 
 impl Tap for NoTap {
     #[inline(always)]
-    fn judged(&mut self, _: usize, _: &[u8], _: Direction, _: Now, _: Decision) {}
+    fn judged(&mut self, _: Judged<'_>) {}
 }
 
 /// What became of frames beside the verdict. Fields by direction count frames by the side they were received on.
@@ -204,7 +221,8 @@ impl<P: Port, J: Judge> Line<P, J> {
         let mut exchange = self.exchange.as_mut().filter(|_| sorting == Sorting::ByOwner);
         for position in 0..frames.len() {
             let Some(frame) = frames.get(position) else { continue };
-            judge.add(from.bytes(frame), direction, from.captured(frame).unwrap_or(now));
+            let side = from.side(frame).unwrap_or(direction);
+            judge.add(from.bytes(frame), side, from.captured(frame).unwrap_or(now));
             let Some(exchange) = exchange.as_mut() else { continue };
             let owner = judge.owner(self.here, exchange.workers());
             if owner == self.here {
@@ -229,7 +247,14 @@ impl<P: Port, J: Judge> Line<P, J> {
         for position in 0..frames.len() {
             let Some(mut frame) = frames.take(position) else { continue };
             let decision = judge.decision(judged);
-            tap.judged(judged, from.bytes(&frame), direction, from.captured(&frame).unwrap_or(now), decision);
+            tap.judged(Judged {
+                position: judged,
+                number: from.number(&frame),
+                frame: from.bytes(&frame),
+                direction: from.side(&frame).unwrap_or(direction),
+                now: from.captured(&frame).unwrap_or(now),
+                decision,
+            });
             judged += 1;
             let length = frame.len();
             if decision.verdict() == Verdict::Deny {

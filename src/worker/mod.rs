@@ -17,5 +17,5 @@ pub mod thread;
 pub use desk::{Desk, Publisher};
 pub use exchange::Exchange;
 pub use judge::{EngineJudge, Judge, Load, PassAll};
-pub use line::{Fates, Line, NoTap, Tap};
+pub use line::{Fates, Judged, Line, NoTap, Tap};
 pub use thread::{Clock, Pace, Report};

@@ -14,6 +14,6 @@ pub mod write;
 
 pub use error::CaptureError;
 pub use merge::Merge;
-pub use port::CapturePort;
+pub use port::{CapturePort, Sorter};
 pub use read::{Capture, Record};
 pub use write::{PcapngWriter, Seen};

@@ -1,6 +1,9 @@
 //! Merged captures in, bursts of frames out through the same door as from a network card: frames lie in the blocks that were
 //! read, nothing is copied or allocated per frame.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use super::error::CaptureError;
 use super::merge::Merge;
 use crate::base::address::Direction;
@@ -17,14 +20,19 @@ struct Slot {
     source: usize,
     start: usize,
     time: Now,
+    number: u64,
+    direction: Option<Direction>,
 }
 
-/// A port that replays captures. What is transmitted on it is counted and forgotten.
+/// Says of a frame's bytes, given the side of its capture, on which side it counts as received; `None` = it is passed over.
+pub type Sorter = Box<dyn Fn(&[u8], Direction) -> Option<Direction>>;
+
+/// A port that replays captures, or the port beside it that takes what is allowed: transmitted frames are counted and go back
+/// to the replaying port's slots.
 ///
 /// A block is refilled only when none of its frames is out, so [`Port::receive`] may give fewer frames than there is room for, and
 /// gives none while frames of an exhausted block are held: transmit or recycle them, then ask again until
 /// [`CapturePort::is_finished`].
-#[derive(Debug)]
 pub struct CapturePort {
     merge: Merge,
     slots: [Slot; SLOTS],
@@ -33,21 +41,27 @@ pub struct CapturePort {
     out: Vec<usize>,
     error: Option<CaptureError>,
     transmitted: u64,
+    numbered: u64,
+    sorter: Option<Sorter>,
+    returned: Rc<RefCell<Vec<Frame>>>,
 }
 
 impl CapturePort {
-    /// A port that gives the packets of these captures.
-    pub fn new(merge: Merge) -> CapturePort {
-        let out = vec![0; merge.sources.len()];
-        let free = (0..SLOTS).rev().collect();
-        CapturePort { merge, slots: [Slot::default(); SLOTS], free, out, error: None, transmitted: 0 }
-    }
-
-    /// The side a frame was captured on.
-    #[inline]
-    pub fn direction(&self, frame: &Frame) -> Direction {
-        let source = self.slot(frame).source;
-        self.merge.sources.get(source).map_or(Direction::Inbound, |source| source.direction)
+    /// A port that gives the packets of these captures, and the port beside it that takes them.
+    pub fn pair(merge: Merge, sorter: Option<Sorter>) -> [CapturePort; 2] {
+        let returned = Rc::new(RefCell::new(Vec::with_capacity(SLOTS)));
+        let port = |merge: Merge, sorter| CapturePort {
+            out: vec![0; merge.sources.len()],
+            merge,
+            slots: [Slot::default(); SLOTS],
+            free: (0..SLOTS).rev().collect(),
+            error: None,
+            transmitted: 0,
+            numbered: 0,
+            sorter,
+            returned: Rc::clone(&returned),
+        };
+        [port(merge, sorter), port(Merge::default(), None)]
     }
 
     /// Whether every packet was given out, or a capture had an error.
@@ -97,6 +111,9 @@ impl CapturePort {
 impl Port for CapturePort {
     fn receive(&mut self, into: &mut Frames) -> usize {
         let before = into.len();
+        while let Some(frame) = { self.returned.borrow_mut().pop() } {
+            self.release(frame);
+        }
         while into.room() > 0 && self.error.is_none() {
             match self.look_ahead() {
                 Ok(true) => {}
@@ -109,17 +126,25 @@ impl Port for CapturePort {
             let Some((position, located)) = self.merge.earliest() else {
                 break;
             };
-            let Some(number) = self.free.pop() else {
-                break;
+            let Some(source) = self.merge.sources.get_mut(position) else { break };
+            let direction = match &self.sorter {
+                Some(sorter) => sorter(source.capture.bytes(located.start, located.length), source.direction),
+                None => Some(source.direction),
             };
-            if let (Some(source), Some(slot), Some(out)) =
-                (self.merge.sources.get_mut(position), self.slots.get_mut(number), self.out.get_mut(position))
-            {
+            if direction.is_none() {
                 source.pending = None;
-                *slot = Slot { source: position, start: located.start, time: located.time };
+                self.numbered += 1;
+                continue;
+            }
+            let Some(place) = self.free.pop() else { break };
+            source.pending = None;
+            self.numbered += 1;
+            let (start, time) = (located.start, located.time);
+            if let (Some(slot), Some(out)) = (self.slots.get_mut(place), self.out.get_mut(position)) {
+                *slot = Slot { source: position, start, time, number: self.numbered, direction };
                 *out += 1;
             }
-            if let Err(frame) = into.push(Frame { address: number as u64, length: located.length as u32 }) {
+            if let Err(frame) = into.push(Frame { address: place as u64, length: located.length as u32 }) {
                 self.release(frame);
             }
         }
@@ -128,6 +153,14 @@ impl Port for CapturePort {
 
     fn captured(&self, frame: &Frame) -> Option<Now> {
         Some(self.slot(frame).time)
+    }
+
+    fn side(&self, frame: &Frame) -> Option<Direction> {
+        self.slot(frame).direction
+    }
+
+    fn number(&self, frame: &Frame) -> u64 {
+        self.slot(frame).number
     }
 
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
@@ -145,7 +178,7 @@ impl Port for CapturePort {
 
     fn transmit(&mut self, frame: Frame) -> Result<(), Frame> {
         self.transmitted += 1;
-        self.release(frame);
+        self.returned.borrow_mut().push(frame);
         Ok(())
     }
 

@@ -141,8 +141,8 @@ fn a_full_mailbox_costs_the_frame_and_is_counted() {
 fn a_tap_sees_each_frame_with_its_decision() {
     struct List(Vec<(Vec<u8>, Verdict)>);
     impl Tap for List {
-        fn judged(&mut self, _: usize, frame: &[u8], _: Direction, _: Now, decision: Decision) {
-            self.0.push((frame.to_vec(), decision.verdict()));
+        fn judged(&mut self, seen: Judged<'_>) {
+            self.0.push((seen.frame.to_vec(), seen.decision.verdict()));
         }
     }
     let mut all = lines(1);
