@@ -8,14 +8,19 @@ use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ringwall::base::address::Direction;
+use ringwall::base::id::WorkerId;
+use ringwall::base::time::Now;
 use ringwall::control::daemon::{self, Reload, RunSettings, Summary};
+use ringwall::engine::{Counters, Decision};
 use ringwall::io::ErrorClass;
 use ringwall::io::xdp::{Mode, Settings};
-use ringwall::worker::PassAll;
+use ringwall::worker::{Judge, PassAll};
 
 const CLIENT: &str = "10.99.7.1";
 const SERVER: &str = "10.99.7.2";
@@ -396,6 +401,29 @@ fn a_reload_changes_the_generation_and_no_packet_is_lost() {
     assert_eq!(figure(&summary, "generation"), 6, "{summary}");
 }
 
+#[test]
+fn a_worker_with_a_defect_ends_the_gateway_and_says_so() {
+    if !is_possible() {
+        return;
+    }
+    let mut lab = Lab::new(1);
+    let mut words = words(Mode::Copy, 1);
+    words.push(("RINGWALL_DEFECT", "yes".into()));
+    let gateway = lab.role("g", "gateway", &words).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    lab.children.push(gateway);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while lab.children[0].try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "it goes on");
+        // Any frame will do; nobody answers.
+        let _ = lab.role("c", "knock", &[("RINGWALL_ADDRESS", SERVER.to_string())]).output();
+    }
+    let out = lab.children.pop().unwrap().wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(6), "{said}");
+    assert!(said.contains("worker 0 stopped by a defect: made to fail"), "{said}");
+    assert!(!lab.link("up0").contains("xdp"), "{}", lab.link("up0"));
+}
+
 // Roles: what runs inside a namespace.
 
 #[test]
@@ -421,7 +449,8 @@ fn gateway(mode: &str, queues: u32) {
     let ports = Settings { uplink: "up0".into(), downlink: "dn0".into(), queues, mode, ..Settings::default() };
     let settings = RunSettings::new(ports);
     let reload = || Reload::Publish(().into());
-    match daemon::run(&settings, ().into(), |_, _| PassAll::default(), |_| (), reload) {
+    let judge = |_, _| Defective(PassAll::default(), env::var("RINGWALL_DEFECT").is_ok());
+    match daemon::run(&settings, ().into(), judge, |_| (), reload) {
         Ok(summary) => println!("{}", describe(&summary)),
         Err(error) => {
             eprintln!("error: {error}");
@@ -431,6 +460,44 @@ fn gateway(mode: &str, queues: u32) {
                 ErrorClass::Defect => 6,
             });
         }
+    }
+}
+
+/// Passes everything, or fails at the first frame.
+struct Defective(PassAll, bool);
+
+impl Judge for Defective {
+    type Load = ();
+    fn begin(&mut self) {
+        self.0.begin();
+    }
+    fn add(&mut self, frame: &[u8], direction: Direction, now: Now) {
+        assert!(!self.1, "made to fail");
+        self.0.add(frame, direction, now);
+    }
+    fn owner(&self, here: WorkerId, _: u32) -> WorkerId {
+        here
+    }
+    fn remove_last(&mut self) {
+        self.0.remove_last();
+    }
+    fn decide(&mut self) {
+        self.0.decide();
+    }
+    fn decision(&self, position: usize) -> Decision {
+        self.0.decision(position)
+    }
+    fn adopt(&mut self, load: Arc<()>) -> Arc<()> {
+        self.0.adopt(load)
+    }
+    fn idle(&mut self, now: Now) {
+        self.0.idle(now);
+    }
+    fn counters(&self) -> &Counters {
+        self.0.counters()
+    }
+    fn flows(&self) -> usize {
+        self.0.flows()
     }
 }
 

@@ -295,9 +295,7 @@ fn work<J: Judge>(
     }
     let _leaving = Leaving(control.events.clone());
     let here = exchange.here();
-    if let Some(id) = core
-        && !core_affinity::set_for_current(core_affinity::CoreId { id })
-    {
+    if let Some(id) = core.filter(|&id| !core_affinity::set_for_current(core_affinity::CoreId { id })) {
         tracing::warn!("worker {} cannot be pinned to core {id}; it runs where the scheduler likes", here.0);
     }
     let judge = judge(here, control.current());

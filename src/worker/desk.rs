@@ -158,3 +158,102 @@ impl<L> Desk<L> {
         &self.bell
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread::{self, ThreadId};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::base::address::Direction;
+    use crate::base::id::WorkerId;
+    use crate::base::time::Now;
+    use crate::engine::{Counters, Decision};
+    use crate::io::memory::{Plugged, memory};
+    use crate::worker::judge::{Judge, PassAll};
+    use crate::worker::line::{Line, NoTap};
+    use crate::worker::thread::{Clock, Pace, run};
+
+    /// Says which thread drops it.
+    struct Traced(std::sync::mpsc::Sender<ThreadId>);
+
+    impl Drop for Traced {
+        fn drop(&mut self) {
+            let _ = self.0.send(thread::current().id());
+        }
+    }
+
+    /// Passes everything and holds a load.
+    struct Holds(PassAll, Arc<Traced>);
+
+    impl Judge for Holds {
+        type Load = Traced;
+        fn begin(&mut self) {
+            self.0.begin();
+        }
+        fn add(&mut self, frame: &[u8], direction: Direction, now: Now) {
+            self.0.add(frame, direction, now);
+        }
+        fn owner(&self, here: WorkerId, _: u32) -> WorkerId {
+            here
+        }
+        fn remove_last(&mut self) {}
+        fn decide(&mut self) {}
+        fn decision(&self, position: usize) -> Decision {
+            self.0.decision(position)
+        }
+        fn adopt(&mut self, load: Arc<Traced>) -> Arc<Traced> {
+            std::mem::replace(&mut self.1, load)
+        }
+        fn idle(&mut self, _: Now) {}
+        fn counters(&self) -> &Counters {
+            self.0.counters()
+        }
+        fn flows(&self) -> usize {
+            0
+        }
+    }
+
+    #[test]
+    fn a_worker_adopts_what_is_published_answers_and_never_drops_the_old_load_itself() {
+        let (dropped, drops) = std::sync::mpsc::channel();
+        let first = Arc::new(Traced(dropped.clone()));
+        let publisher = Publisher::new(Arc::clone(&first));
+        let bell = Arc::new(Bell::new().unwrap());
+        let desk = Desk::new(Arc::clone(&publisher), bell);
+        let [(up, mut outside), (down, mut inside)]: [Plugged; 2] =
+            memory(2, 64, 256).try_into().unwrap_or_else(|_| unreachable!("two were asked for"));
+        let mut line = Line::new(up, down, Holds(PassAll::default(), first));
+        let here = Arc::clone(&desk);
+        let pace = Pace { spin: Duration::ZERO, sleep: Duration::from_millis(5) };
+        let worker = thread::spawn(move || run(&mut line, &here, Clock::start(), pace, &mut NoTap));
+        let its_thread = worker.thread().id();
+        for generation in 2..40 {
+            publisher.publish(Arc::new(Traced(dropped.clone())), std::slice::from_ref(&desk));
+            assert!(outside.inject(&[generation as u8; 60]));
+            while inside.take().is_none() {
+                thread::yield_now();
+            }
+            desk.request();
+            let report = loop {
+                match desk.answer() {
+                    Some(report) => break report,
+                    None => thread::yield_now(),
+                }
+            };
+            assert_eq!(report.generation, generation, "adopted before the next burst");
+            assert_eq!(report.fates.transmitted[0].packets, generation - 1);
+        }
+        desk.stop();
+        let report = worker.join().unwrap();
+        assert!(report.fates.sleeps > 0, "it slept between frames");
+        desk.collect_retired();
+        drop(publisher);
+        drop(desk);
+        drop(dropped);
+        let by: Vec<ThreadId> = drops.iter().collect();
+        assert!(by.len() >= 38, "{}", by.len());
+        // The last load is dropped with the judge, after the loop.
+        assert!(by[..by.len() - 1].iter().filter(|id| **id == its_thread).count() <= 1);
+    }
+}
