@@ -199,6 +199,11 @@ impl Lab {
         }
     }
 
+    fn strips_tags(&self, port: &str) -> bool {
+        let out = self.inside("g", "ethtool").args(["-k", port]).output().unwrap();
+        String::from_utf8(out.stdout).unwrap().contains("rx-vlan-offload: on")
+    }
+
     fn link(&self, port: &str) -> String {
         let out = Command::new("ip").args(["-n", &self.namespace("g"), "-d", "link", "show", port]).output().unwrap();
         String::from_utf8(out.stdout).unwrap()
@@ -298,11 +303,14 @@ fn automatic_mode_takes_copy_on_veth_and_says_why() {
         return;
     }
     let mut lab = Lab::new(1);
+    let before = lab.strips_tags("up0");
     let (gateway, said) = lab.gateway(Mode::Auto, 1);
+    assert!(!lab.strips_tags("up0") && !lab.strips_tags("dn0"), "frames keep their VLAN tags");
     assert!(said.contains("uplink up0 (copy)"), "{said}");
     assert!(said.contains("mode `copy` is used: `up0` refuses zero-copy"), "{said}");
     lab.datagrams();
     lab.stop(gateway);
+    assert_eq!(lab.strips_tags("up0"), before, "as found");
 }
 
 #[test]

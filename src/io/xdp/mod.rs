@@ -11,6 +11,7 @@ mod program;
 mod queue;
 mod region;
 mod sys;
+mod tags;
 
 pub use netlink::{AttachedProgram, Interface};
 pub use open::{Mode, Opened, PortReport, Programs, Settings, open};

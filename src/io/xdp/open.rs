@@ -14,6 +14,7 @@ use super::program::{AttachError, Attachment, LeftToKernel, occupied};
 use super::queue::Queue;
 use super::region::{HEADROOM, Region};
 use super::sys;
+use super::tags::Tags;
 use crate::io::error::OpenError;
 use crate::io::frame::BURST;
 use crate::io::pool::POOL;
@@ -177,17 +178,21 @@ pub struct Opened {
 }
 
 /// The programs of both ports.
-pub struct Programs([Attachment; 2]);
+pub struct Programs {
+    attachments: [Attachment; 2],
+    /// Put back after the programs have come off.
+    tags: [Option<Tags>; 2],
+}
 
 impl Programs {
     /// Takes both programs off: from now on frames go to the kernel.
     pub fn detach(&mut self) {
-        self.0.iter_mut().for_each(Attachment::detach);
+        self.attachments.iter_mut().for_each(Attachment::detach);
     }
 
     /// What the programs of uplink and downlink left to the kernel.
     pub fn left_to_kernel(&self) -> [LeftToKernel; 2] {
-        self.0.each_ref().map(Attachment::left_to_kernel)
+        self.attachments.each_ref().map(Attachment::left_to_kernel)
     }
 }
 
@@ -205,6 +210,8 @@ pub fn open(settings: &Settings) -> Result<Opened, OpenError> {
     for interface in &interfaces {
         examine(interface, settings, &mut warnings)?;
     }
+    // Before binding: drivers restart their rings for this.
+    let tags = interfaces.each_ref().map(|interface| Tags::keep(interface, &mut warnings));
     let mut refusals: Vec<String> = Vec::new();
     let mut refused = settings.uplink.clone();
     for mode in settings.mode.ladder() {
@@ -215,6 +222,7 @@ pub fn open(settings: &Settings) -> Result<Opened, OpenError> {
                 }
                 advise(settings, &opened, *mode, &mut warnings);
                 opened.warnings = warnings;
+                opened.programs.tags = tags;
                 return Ok(opened);
             }
             Err(Step::Final(error)) => return Err(error),
@@ -345,6 +353,7 @@ fn attempt_once(settings: &Settings, interfaces: &[Interface; 2], frames: u32, m
             AttachError::Final(error) => Step::Final(error),
         })
     };
-    let programs = Programs([attach(&interfaces[0], &uplink)?, attach(&interfaces[1], &downlink)?]);
+    let attachments = [attach(&interfaces[0], &uplink)?, attach(&interfaces[1], &downlink)?];
+    let programs = Programs { attachments, tags: [None, None] };
     Ok(Opened { programs, uplink, downlink, reports, warnings: Vec::new(), region })
 }

@@ -11,6 +11,9 @@ use std::ptr;
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
 /// `ETHTOOL_GCHANNELS` of `linux/ethtool.h`.
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
+/// `ETHTOOL_GFLAGS` and `ETHTOOL_SFLAGS` of `linux/ethtool.h`.
+const ETHTOOL_GFLAGS: u32 = 0x25;
+const ETHTOOL_SFLAGS: u32 = 0x26;
 /// `XDP_MAX_TX_SKB_BUDGET` of `linux/if_xdp.h`, since 6.17.
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 /// `XDP_OPTIONS_ZEROCOPY` of `linux/if_xdp.h`.
@@ -70,18 +73,42 @@ pub fn channels(interface: &str) -> io::Result<(u32, u32)> {
         other: u32,
         combined: u32,
     }
-    let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
     let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
+    ethtool(interface, &mut channels)?;
+    Ok((channels.receive + channels.combined, channels.transmit + channels.combined))
+}
+
+/// The offloads of an interface that have a flag (`linux/ethtool.h`).
+///
+/// # Errors
+/// `EOPNOTSUPP` where the driver does not tell.
+pub fn offloads(interface: &str) -> io::Result<u32> {
+    let mut value = [ETHTOOL_GFLAGS, 0];
+    ethtool(interface, &mut value)?;
+    Ok(value[1])
+}
+
+/// Switches offloads of an interface.
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_ADMIN`; `EINVAL` or `EOPNOTSUPP` where the driver cannot.
+pub fn set_offloads(interface: &str, flags: u32) -> io::Result<()> {
+    ethtool(interface, &mut [ETHTOOL_SFLAGS, flags])
+}
+
+/// One ethtool command; `T` is the structure that its first word, the command, stands for.
+fn ethtool<T>(interface: &str, structure: &mut T) -> io::Result<()> {
+    let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
     // SAFETY: all zeros is a value of this C structure of integers and a union of such.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     // The last byte stays 0, the end of the string.
     for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(interface.bytes()) {
         *to = from as libc::c_char;
     }
-    request.ifr_ifru.ifru_data = ptr::from_mut(&mut channels).cast();
-    // SAFETY: the request names a structure of the size that this command writes, alive and unshared until the call returns.
+    request.ifr_ifru.ifru_data = ptr::from_mut(structure).cast();
+    // SAFETY: the request names a structure of the size that its command writes, alive and unshared until the call returns.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, ptr::from_mut(&mut request)) })?;
-    Ok((channels.receive + channels.combined, channels.transmit + channels.combined))
+    Ok(())
 }
 
 /// Makes an interface take in all frames until the returned descriptor is closed, at the latest when the process ends.
