@@ -3,3 +3,5 @@
 //! Architecture invariant: this room does not know how packets are parsed.
 
 pub mod daemon;
+
+pub mod load;

@@ -88,6 +88,18 @@ impl<T: Trace> EngineJudge<T> {
         &self.batch
     }
 
+    /// Marks the TCP window of the frame added last as unknown.
+    pub fn forget_window(&mut self) {
+        if let Some(last) = self.batch.len().checked_sub(1) {
+            self.batch.forget_window(last);
+        }
+    }
+
+    /// Forgets all flows and fragments. Not for the packet line.
+    pub fn forget(&mut self) {
+        self.engine.forget();
+    }
+
     /// Who is told what happens.
     pub fn trace_mut(&mut self) -> &mut T {
         &mut self.trace

@@ -148,6 +148,11 @@ impl<P: Port, J: Judge> Line<P, J> {
         &self.judge
     }
 
+    /// The judge, with its state, when the ports have nothing more.
+    pub fn into_judge(self) -> J {
+        self.judge
+    }
+
     /// The judge.
     pub fn judge_mut(&mut self) -> &mut J {
         &mut self.judge

@@ -42,6 +42,10 @@ pub struct CapturePort {
     error: Option<CaptureError>,
     transmitted: u64,
     numbered: u64,
+    /// Added to every timestamp.
+    ahead: u64,
+    /// First and last moment given out, without what is added.
+    span: Option<(Now, Now)>,
     sorter: Option<Sorter>,
     returned: Rc<RefCell<Vec<Frame>>>,
 }
@@ -58,6 +62,8 @@ impl CapturePort {
             error: None,
             transmitted: 0,
             numbered: 0,
+            ahead: 0,
+            span: None,
             sorter,
             returned: Rc::clone(&returned),
         };
@@ -72,6 +78,22 @@ impl CapturePort {
     /// The error that ended the replay, once.
     pub fn take_error(&mut self) -> Option<CaptureError> {
         self.error.take()
+    }
+
+    /// The same port with this many nanoseconds added to every timestamp, to play captures again after themselves.
+    pub fn ahead_by(mut self, nanoseconds: u64) -> CapturePort {
+        self.ahead = nanoseconds;
+        self
+    }
+
+    /// First and last moment of what was given out, as captured; equal when nothing was.
+    pub fn span(&self) -> (Now, Now) {
+        self.span.unwrap_or_default()
+    }
+
+    /// Packets seen so far, those passed over included.
+    pub fn numbered(&self) -> u64 {
+        self.numbered
     }
 
     /// Frames transmitted so far.
@@ -139,7 +161,10 @@ impl Port for CapturePort {
             let Some(place) = self.free.pop() else { break };
             source.pending = None;
             self.numbered += 1;
-            let (start, time) = (located.start, located.time);
+            let start = located.start;
+            let time = Now(located.time.0.saturating_add(self.ahead));
+            let (first, last) = self.span.unwrap_or((located.time, located.time));
+            self.span = Some((first, last.at_least(located.time)));
             if let (Some(slot), Some(out)) = (self.slots.get_mut(place), self.out.get_mut(position)) {
                 *slot = Slot { source: position, start, time, number: self.numbered, direction };
                 *out += 1;

@@ -1,0 +1,139 @@
+//! `ringwall run`: the gateway between two interfaces, until a signal.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::arguments::{GatewayArguments, Output, exit};
+use super::{findings, summary};
+use crate::base::diagnostic::Diagnostics;
+use crate::config::{Plan, Poll, Profile, XdpMode};
+use crate::control::daemon::{self, Reload, RunSettings};
+use crate::control::load::{Loaded, load};
+use crate::io::ErrorClass;
+use crate::io::xdp::{Mode, Settings as PortSettings};
+use crate::worker::{EngineJudge, Pace};
+
+/// Arguments of `ringwall run`.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    #[command(flatten)]
+    gateway: GatewayArguments,
+    /// Load and check everything, say what would run, and stop
+    #[arg(long)]
+    dry_run: bool,
+    /// Form of the summary at the end
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Runs; returns the exit code.
+pub fn run(arguments: &RunArguments) -> u8 {
+    let request = arguments.gateway.request();
+    let outcome = load(&request, 1, None);
+    findings::print(&outcome.findings, &outcome.sources);
+    let Some(first) = outcome.loaded else { return exit::INVALID };
+    let settings = match settings(&first.plan) {
+        Ok(settings) => settings,
+        Err(found) => {
+            findings::print(&found, &[]);
+            return exit::INVALID;
+        }
+    };
+    let workers = settings.ports.queues as usize;
+    if arguments.dry_run {
+        println!(
+            "would run {} and {} with {workers} queues, mode {}, {} policies",
+            settings.ports.uplink,
+            settings.ports.downlink,
+            settings.ports.mode.name(),
+            first.policy.rulesets.len()
+        );
+        return exit::DONE;
+    }
+    let seed = seed();
+    let mut generation = 1;
+    let reload = || {
+        let outcome = load(&request, generation + 1, Some(workers));
+        match outcome.loaded {
+            Some(loaded) if settings_agree(&loaded, &first) => {
+                generation += 1;
+                outcome.findings.iter().for_each(|finding| tracing::warn!("{finding}"));
+                Reload::Publish(loaded.load())
+            }
+            Some(_) => Reload::Refuse(needs_restart()),
+            None => Reload::Refuse(outcome.findings),
+        }
+    };
+    let judge = |worker, load| EngineJudge::new(load, &first.settings(worker, workers, seed));
+    match daemon::run(&settings, first.load(), judge, |_| {}, reload) {
+        Ok(done) => {
+            match arguments.output {
+                Output::Json => println!("{}", summary::run_json(&done)),
+                Output::Table => print!("{}", summary::run_text(&done)),
+            }
+            exit::DONE
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            match error.class() {
+                ErrorClass::Configuration => exit::INVALID,
+                ErrorClass::Environment => exit::ENVIRONMENT,
+                ErrorClass::Defect => exit::DEFECT,
+            }
+        }
+    }
+}
+
+/// A random seed for hashes of fields that senders choose: the standard library's hasher takes its keys from the system.
+pub fn seed() -> [u64; 2] {
+    [RandomState::new().hash_one(1u64), RandomState::new().hash_one(2u64)]
+}
+
+/// What a reload cannot change: rings and tables are taken at start.
+fn settings_agree(loaded: &Loaded, first: &Loaded) -> bool {
+    let fixed =
+        |plan: &Plan| (plan.profile.clone(), plan.site.uplink.clone(), plan.site.downlink.clone(), plan.flows.clone());
+    fixed(&loaded.plan) == fixed(&first.plan)
+}
+
+fn needs_restart() -> Diagnostics {
+    use crate::base::diagnostic::Diagnostic;
+    let mut found = Diagnostics::new();
+    let message = "ports, hardware profile or flow table settings have changed, which a reload cannot do";
+    found.push(Diagnostic::error("needs-restart", message).help("change them back, or stop and start the gateway"));
+    found
+}
+
+fn settings(plan: &Plan) -> Result<RunSettings, Diagnostics> {
+    let ports = plan.for_run().map_err(|error| {
+        let mut found = Diagnostics::new();
+        found.push(error);
+        found
+    })?;
+    let Profile { queues, receive_ring, transmit_ring, frame_size, frame_count, huge_pages, .. } = plan.profile;
+    let ports = PortSettings {
+        uplink: ports.uplink.to_string(),
+        downlink: ports.downlink.to_string(),
+        queues,
+        receive_ring,
+        transmit_ring,
+        frame_size,
+        frame_count,
+        mode: match plan.profile.mode {
+            XdpMode::Auto => Mode::Auto,
+            XdpMode::ZeroCopy => Mode::ZeroCopy,
+            XdpMode::Copy => Mode::Copy,
+            XdpMode::Generic => Mode::Generic,
+        },
+        huge_pages,
+    };
+    let pace = match plan.profile.poll {
+        Poll::Adaptive => Pace::default(),
+        Poll::Busy => Pace { spin: Duration::MAX, ..Pace::default() },
+        Poll::Interrupt => Pace { spin: Duration::ZERO, ..Pace::default() },
+    };
+    let cores = plan.profile.cores.iter().map(|&core| core as usize).collect();
+    Ok(RunSettings { cores, pace, ..RunSettings::new(ports) })
+}
