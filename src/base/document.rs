@@ -116,6 +116,7 @@ impl Node {
             }
             (Kind::Int(a, _), Kind::Int(b, _)) => a == b,
             (Kind::Float(a, _), Kind::Float(b, _)) => a == b,
+            (Kind::Int(a, _), Kind::Float(b, _)) | (Kind::Float(b, _), Kind::Int(a, _)) => *a as f64 == *b,
             (a, b) => a == b,
         }
     }

@@ -245,6 +245,9 @@ fn explain(kind: &ErrorKind) -> (&'static str, String, Option<&'static str>) {
         ErrorKind::InvalidIndentation => ("the indentation does not fit the lines above", indent),
         ErrorKind::ExpectedDocumentStart => ("this line does not belong to the document above", indent),
         ErrorKind::ExpectedNodeContent => ("expected a value", None),
+        ErrorKind::InvalidColonPlacement => {
+            ("a `:` is not expected here", Some("look for a bracket or quote above that is not closed"))
+        }
         ErrorKind::ExpectedFlowMappingSeparator => ("expected `,` or `}`", Some("close the `{` or add a comma")),
         ErrorKind::ExpectedFlowSequenceSeparator => ("expected `,` or `]`", Some("close the `[` or add a comma")),
         ErrorKind::UnclosedQuotedScalar => ("a quote is not closed", Some("add the closing quote")),

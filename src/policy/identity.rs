@@ -28,14 +28,15 @@ pub fn account_profile(namespace: &str, account: &str) -> String {
     format!("ksa.{namespace}.{account}")
 }
 
-/// What everything in a namespace inherits: `pcns.<label>` for each label of the namespace and for its name (ID-2, KNP-8). A
-/// namespace that is not loaded has no labels of its own.
+/// What everything in a namespace inherits: `pcns.<label>` for each label of the namespace and for its name (ID-2, KNP-8), and
+/// what a loaded Profile `kns.<namespace>` applies. A namespace that is not loaded has no labels of its own.
 pub fn namespace_labels(resources: &Resources, namespace: &str) -> Labels {
     let own = resources.namespaces.get(namespace);
     let mut labels = Labels::new();
     labels.insert(format!("{NAMESPACE_PREFIX}{METADATA_NAME}"), namespace.to_string());
     labels.extend(own.into_iter().flatten().map(|(k, v)| (format!("{NAMESPACE_PREFIX}{k}"), v.clone())));
     labels.insert(format!("{NAMESPACE_PREFIX}{NAME}"), namespace.to_string());
+    inherit_profile(&mut labels, resources, &namespace_profile(namespace));
     labels
 }
 
@@ -45,7 +46,14 @@ pub fn account_labels(resources: &Resources, namespace: &str, account: &str) -> 
     let mut labels: Labels =
         own.into_iter().flatten().map(|(k, v)| (format!("{ACCOUNT_PREFIX}{k}"), v.clone())).collect();
     labels.insert(format!("{ACCOUNT_PREFIX}{NAME}"), account.to_string());
+    inherit_profile(&mut labels, resources, &account_profile(namespace, account));
     labels
+}
+
+fn inherit_profile(labels: &mut Labels, resources: &Resources, profile: &str) {
+    if let Some(found) = resources.profiles.get(profile) {
+        inherit(labels, &found.labels);
+    }
 }
 
 /// Adds inherited labels; labels that are there already win.

@@ -55,12 +55,14 @@ pub fn load(sources: &[Source], options: &LoadOptions, out: &mut Diagnostics) ->
             syntax.push(Diagnostic::error("unsupported-file", message));
             continue;
         }
-        let (had_errors, before) = (syntax.has_errors(), documents.len());
-        documents.extend(document::parse(&source.path, &source.text, &mut syntax));
-        if documents.len() == before && syntax.has_errors() == had_errors {
+        let mut faults = Diagnostics::new();
+        let found = document::parse(&source.path, &source.text, &mut faults);
+        if found.is_empty() && faults.is_empty() {
             let finding = Diagnostic::warning("empty-file", format!("`{}` holds no resource", source.path));
-            syntax.push(finding.help("remove the file, or write down what it should say"));
+            faults.push(finding.help("remove the file, or write down what it should say"));
         }
+        documents.extend(found);
+        syntax.extend(faults);
     }
     let findings = if options.lenient { Findings::lenient() } else { Findings::new() };
     findings.extend(syntax);
@@ -122,8 +124,8 @@ impl<'n> Loader<'n, '_, '_> {
         let (version, kind) = match (version, kind, typed) {
             (Some(version), Some(kind), _) => (version, kind),
             (None, None, Some((version, kind))) => (Some(version), Some(kind)),
-            (None, _, _) => return root.error("missing-field", "`apiVersion` is required"),
-            (_, None, _) => return root.error("missing-field", "`kind` is required"),
+            (None, _, _) => return missing(&field, "apiVersion"),
+            (_, None, _) => return missing(&field, "kind"),
         };
         let (Some(version), Some(kind)) = (version, kind) else { return };
         if let Some(base) = kind.strip_suffix("List").filter(|_| root.has("items")) {
@@ -198,6 +200,17 @@ fn find(version: &str, kind: &str) -> Option<&'static ResourceKind> {
             && if k.is_any_case { k.kind.eq_ignore_ascii_case(kind) } else { k.kind == kind }
     };
     kinds().find(same)
+}
+
+fn missing(resource: &Field<'_, '_>, wanted: &str) {
+    let keys = || resource.node.as_map().unwrap_or_default().iter().map(|(key, _)| key.text.as_str());
+    let help = match keys().find(|key| key.eq_ignore_ascii_case(wanted)) {
+        Some(near) => Some(format!("`{near}` is written `{wanted}`: field names are case sensitive")),
+        None => keys().find_map(document::odd_text_help).map(str::to_string),
+    };
+    let mut finding = Diagnostic::error("missing-field", format!("`{wanted}` is required")).at(resource.span());
+    finding.help = help;
+    resource.findings().push(finding);
 }
 
 fn unknown_kind(at: &Field<'_, '_>, version: &str, kind: &str) {

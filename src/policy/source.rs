@@ -9,6 +9,9 @@ use crate::base::diagnostic::{Diagnostic, Diagnostics};
 /// Endings of files that a directory contributes.
 pub const ENDINGS: &[&str] = &["yaml", "yml", "json", "ibmcloud"];
 
+/// Levels of directories that are entered.
+const MAX_LEVELS: usize = 32;
+
 /// Largest file that is read, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -42,9 +45,12 @@ pub fn collect(paths: &[PathBuf], base: &Path, out: &mut Diagnostics) -> Vec<Sou
         if base.join(path).is_dir() {
             let before = files.len();
             walk(path, base, 0, &mut files, out);
-            if files.len() == before {
+            let found = files.get_mut(before..).unwrap_or_default();
+            found.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
+            if found.is_empty() {
                 let message = format!("directory `{}` holds no policy file", path.display());
-                let help = format!("policy files end in {}", ENDINGS.map_dotted());
+                let endings: Vec<String> = ENDINGS.iter().map(|ending| format!("`.{ending}`")).collect();
+                let help = format!("policy files end in {}", endings.join(", "));
                 out.push(Diagnostic::warning("empty-directory", message).help(help));
             }
         } else {
@@ -56,19 +62,9 @@ pub fn collect(paths: &[PathBuf], base: &Path, out: &mut Diagnostics) -> Vec<Sou
     files.iter().filter_map(|file| read(file, base, out)).collect()
 }
 
-trait Dotted {
-    fn map_dotted(&self) -> String;
-}
-
-impl Dotted for [&str] {
-    fn map_dotted(&self) -> String {
-        self.iter().map(|ending| format!("`.{ending}`")).collect::<Vec<_>>().join(", ")
-    }
-}
-
 fn walk(directory: &Path, base: &Path, depth: usize, files: &mut Vec<PathBuf>, out: &mut Diagnostics) {
     // A symbolic link may lead back to a directory above.
-    if depth > 32 {
+    if depth > MAX_LEVELS {
         let message = format!("directory `{}` nests too deep", directory.display());
         return out
             .push(Diagnostic::error("unreadable-file", message).help("look for a symbolic link to a directory above"));
@@ -91,7 +87,6 @@ fn walk(directory: &Path, base: &Path, depth: usize, files: &mut Vec<PathBuf>, o
             }
         }
     }
-    paths.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
     for path in paths {
         let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
         if base.join(&path).is_dir() {
@@ -134,5 +129,46 @@ fn reason(error: &std::io::Error) -> String {
         std::io::ErrorKind::NotFound => "no such file or directory".to_string(),
         std::io::ErrorKind::PermissionDenied => "permission denied".to_string(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_are_read_in_path_order_and_shown_as_given() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, bytes: &[u8]| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        };
+        write("policies/b.yaml", b"b");
+        write("policies/a/z.YML", b"z");
+        write("policies/a-1.json", b"1");
+        write("policies/notes.txt", b"");
+        write("policies/.git/x.yaml", b"");
+        write("named.txt", b"n");
+        write("empty/readme", b"");
+        write("bad.yaml", b"a: 1\nb: \xff\n");
+        let check = |paths: &[&str], shown: &[&str], expected: &[&str]| {
+            let mut out = Diagnostics::new();
+            let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
+            let sources = collect(&paths, root.path(), &mut out);
+            assert_eq!(sources.iter().map(|s| &*s.path).collect::<Vec<_>>(), shown);
+            assert_eq!(out.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
+        };
+        check(&["policies/"], &["policies/a-1.json", "policies/a/z.YML", "policies/b.yaml"], &[]);
+        check(
+            &["./policies", "named.txt"],
+            &["policies/a-1.json", "policies/a/z.YML", "policies/b.yaml", "named.txt"],
+            &[],
+        );
+        check(&["policies/b.yaml", "policies"], &["policies/b.yaml", "policies/a-1.json", "policies/a/z.YML"], &[]);
+        check(&["gone.yaml"], &[], &["error: `gone.yaml` cannot be read: no such file or directory"]);
+        let endings = "policy files end in `.yaml`, `.yml`, `.json`, `.ibmcloud`";
+        check(&["empty"], &[], &[&format!("warning: directory `empty` holds no policy file ({endings})")]);
+        check(&["bad.yaml"], &[], &["error: `bad.yaml` is not UTF-8 text (line 2) (save it as UTF-8)"]);
     }
 }

@@ -16,12 +16,13 @@ pub(super) fn decode(mut resource: Resource<'_, '_>, context: &mut Context<'_>) 
     resource.root.finish();
     let (Some(mut spec), Some(metadata)) = (spec, metadata) else { return };
     let node = node(&mut spec);
-    let interface = spec.take("interfaceName").and_then(|f| interface(&f)).unwrap_or_default();
+    let interface_field = spec.take("interfaceName");
+    let is_named = interface_field.as_ref().is_some_and(|f| f.node.as_str() != Some(""));
+    let interface = interface_field.as_ref().and_then(interface).unwrap_or_default();
     let addresses_field = spec.take("expectedIPs");
     let addresses = addresses_field.as_ref().map(addresses).unwrap_or_default();
-    let is_nowhere = !spec.has("interfaceName") || spec.has("interfaceName") && interface.is_empty();
     let has_addresses = addresses_field.as_ref().and_then(|f| f.node.as_list()).is_some_and(|l| !l.is_empty());
-    if is_nowhere && !has_addresses {
+    if !is_named && !has_addresses {
         let help = "add `interfaceName`, or the addresses of the interface as `expectedIPs`";
         spec.error_with_help("missing-field", "`spec` names neither an interface nor addresses", help);
     }
@@ -55,6 +56,9 @@ fn node(spec: &mut Decoder<'_, '_>) -> Option<String> {
 /// `*`, or at most 15 characters, the longest name that Linux gives an interface.
 fn interface(field: &Field<'_, '_>) -> Option<String> {
     let name = field.string()?;
+    if name.is_empty() {
+        return None;
+    }
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     if name != "*" && (name.len() > 15 || !name.chars().all(is_name)) {
         let help = "at most 15 letters, digits, `_`, `.` and `-`, or `*` for every interface";
