@@ -160,7 +160,8 @@ pub fn parse(file: &Arc<str>, text: &str, out: &mut Diagnostics) -> Vec<Document
 
 /// Advice about a piece of text that shows a well-known slip: an unfilled placeholder, curly quotes, escaped dashes.
 pub fn odd_text_help(text: &str) -> Option<&'static str> {
-    let placeholder = text.find('<').is_some_and(|at| text[at..].find('>').is_some_and(|end| end > 1));
+    let placeholder =
+        text.split_once('<').and_then(|(_, rest)| rest.split_once('>')).is_some_and(|(name, _)| !name.is_empty());
     if text.contains("{{") || text.contains("${") || text.contains("<%") {
         Some("looks like an unfilled template: put the value in")
     } else if placeholder {

@@ -263,6 +263,7 @@ fn is_same_resource(a: &Node, b: &Node) -> bool {
         (Some(x), Some(y)) => x.same_content(&y),
         (x, y) => x.is_none() && y.is_none(),
     };
-    let ignored = ["metadata", "status"];
+    // The same kind goes by several versions.
+    let ignored = ["metadata", "status", "apiVersion", "kind"];
     same_metadata && strip(a, &ignored).same_content(&strip(b, &ignored))
 }
