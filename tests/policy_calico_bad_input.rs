@@ -218,7 +218,7 @@ fn unknown_things_are_named_with_what_is_known() {
     refuse("IN-2", "apiVersion: v9\n", &["`kind` is required"]);
     refuse("IN-4", "apiVersion: v1\nKind: Tier\n", &["`Kind` is written `kind`"]);
     refuse("IN-2", "just some text\n", &["expected a resource, found a string"]);
-    refuse("ORD-1", &policy("{ tier: defualt }"), &["[unknown-tier]", "did you mean `default`?"]);
+    refuse("ORD-1", &policy("{ tier: defualt }"), &["[unknown-tier]", "a.yaml:4:15", "did you mean `default`?"]);
     let cased = policy("{ Selector: all() }");
     refuse(
         "IN-4",

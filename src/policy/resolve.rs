@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::identity;
 use super::ir::{Action, Peer, Policy, Profile, Rule, RuleSet, Tier, TierDefault};
 use super::load::LoadOptions;
-use super::resources::{FelixSettings, Resources};
+use super::resources::{FelixSettings, Resources, TierReference};
 use crate::base::decode::Findings;
 use crate::base::diagnostic::{Diagnostic, Span, did_you_mean};
 
@@ -32,9 +32,9 @@ pub fn resolve(mut resources: Resources, options: &LoadOptions, findings: &Findi
     felix(&resources.felix, options, &mut policy);
     policy.rulesets = std::mem::take(&mut resources.rulesets);
     policy.converted = std::mem::take(&mut resources.converted);
-    for ruleset in &policy.rulesets {
-        if !policy.tiers.iter().any(|tier| tier.name == ruleset.tier) {
-            findings.push(unknown_tier(ruleset, &policy.tiers));
+    for reference in &resources.tier_references {
+        if !policy.tiers.iter().any(|tier| tier.name == reference.tier) {
+            findings.push(unknown_tier(reference, &policy.tiers));
         }
     }
     order_rulesets(&mut policy.rulesets, &policy.tiers);
@@ -74,14 +74,14 @@ fn compare_order(a: Option<f64>, b: Option<f64>) -> Ordering {
     }
 }
 
-fn unknown_tier(ruleset: &RuleSet, tiers: &[Tier]) -> Diagnostic {
+fn unknown_tier(reference: &TierReference, tiers: &[Tier]) -> Diagnostic {
     let names = || tiers.iter().map(|tier| tier.name.as_str());
-    let help = match did_you_mean(&ruleset.tier, names()) {
+    let help = match did_you_mean(&reference.tier, names()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("add a Tier of that name; known are {}", names().collect::<Vec<_>>().join(", ")),
     };
-    let message = format!("policy `{}` names the tier `{}`, which is not defined", ruleset.display, ruleset.tier);
-    Diagnostic::error("unknown-tier", message).at(&ruleset.span).about(ruleset.display.clone()).help(help)
+    let message = format!("policy `{}` names the tier `{}`, which is not defined", reference.policy, reference.tier);
+    Diagnostic::error("unknown-tier", message).at(&reference.span).about(reference.policy.clone()).help(help)
 }
 
 /// 2.9: the endpoint's own labels win over its profiles', an earlier profile over a later one.

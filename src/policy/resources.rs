@@ -53,6 +53,8 @@ pub struct Resources {
     pub label_uses: Vec<LabelUse>,
     /// Tiers that are written down, without the built-in ones.
     pub tiers: Vec<Tier>,
+    /// Every tier that a policy names, for the check that it exists (ORD-1).
+    pub tier_references: Vec<TierReference>,
     /// Profiles that are written down, by name.
     pub profiles: BTreeMap<String, LabelledProfile>,
     /// Host endpoints with their own labels only.
@@ -67,6 +69,17 @@ pub struct Resources {
     pub service_accounts: BTreeMap<(String, String), Labels>,
     /// Pods, nodes, services and their endpoints.
     pub inventory: Inventory,
+}
+
+/// A policy names a tier.
+#[derive(Debug)]
+pub struct TierReference {
+    /// The tier's name.
+    pub tier: String,
+    /// The policy as reported.
+    pub policy: String,
+    /// Where the tier is named.
+    pub span: Span,
 }
 
 /// A profile with the labels that its endpoints inherit (2.9).

@@ -4,10 +4,11 @@ use super::entity::Place;
 use super::name::{self, KUBERNETES_PREFIX};
 use super::{rule, selection};
 use crate::base::decode::{Decoder, Field};
+use crate::base::diagnostic::Span;
 use crate::policy::identity::NAMESPACE;
 use crate::policy::ir::{Hook, Kind, PolicyDirection, Rule, RuleSet};
 use crate::policy::metadata::Metadata;
-use crate::policy::resources::{Context, Resource};
+use crate::policy::resources::{Context, Resource, TierReference};
 use crate::policy::selector::Selector;
 
 const TYPES: &[(&str, PolicyDirection)] = &[("Ingress", PolicyDirection::Ingress), ("Egress", PolicyDirection::Egress)];
@@ -36,11 +37,18 @@ pub(super) fn decode(mut resource: Resource<'_, '_>, context: &mut Context<'_>) 
     if findings.errors() > before {
         return;
     }
-    context.resources.rulesets.push(ruleset(metadata, body, span));
+    let tier_span = body.tier_span.clone();
+    let ruleset = ruleset(metadata, body, span);
+    if let Some(span) = tier_span {
+        let reference = TierReference { tier: ruleset.tier.clone(), policy: ruleset.display.clone(), span };
+        context.resources.tier_references.push(reference);
+    }
+    context.resources.rulesets.push(ruleset);
 }
 
 struct Body {
     tier: String,
+    tier_span: Option<Span>,
     order: Option<f64>,
     selector: Selector,
     selector_text: String,
@@ -53,6 +61,7 @@ impl Default for Body {
     fn default() -> Body {
         Body {
             tier: "default".to_string(),
+            tier_span: None,
             order: None,
             selector: Selector::all(),
             selector_text: String::new(),
@@ -63,7 +72,7 @@ impl Default for Body {
     }
 }
 
-fn ruleset(metadata: Metadata, body: Body, span: crate::base::diagnostic::Span) -> RuleSet {
+fn ruleset(metadata: Metadata, body: Body, span: Span) -> RuleSet {
     let display = match &metadata.namespace {
         Some(namespace) => format!("{namespace}/{}", metadata.name),
         None => metadata.name.clone(),
@@ -89,7 +98,8 @@ fn ruleset(metadata: Metadata, body: Body, span: crate::base::diagnostic::Span) 
 
 fn body<'n, 'f>(mut spec: Decoder<'n, 'f>, namespace: Option<&str>, context: &Context<'_>) -> Body {
     let is_global = namespace.is_none();
-    let tier = spec.take("tier").and_then(|f| f.string()).filter(|tier| !tier.is_empty());
+    let tier_field = spec.take("tier");
+    let tier = tier_field.as_ref().and_then(|f| f.string()).filter(|tier| !tier.is_empty());
     let order = spec.take("order").and_then(|f| f.float());
     let selector_field = spec.take("selector");
     let accounts = spec.take("serviceAccountSelector").as_ref().and_then(selection::selector);
@@ -130,6 +140,7 @@ fn body<'n, 'f>(mut spec: Decoder<'n, 'f>, namespace: Option<&str>, context: &Co
     let terms = [namespaces, selector, accounts.as_ref().map(selection::of_accounts)];
     Body {
         tier: tier.unwrap_or("default").to_string(),
+        tier_span: tier.and(tier_field).map(|f| f.span().clone()),
         order,
         selector: Selector::and(terms.into_iter().flatten()),
         selector_text: selector_field.and_then(|f| f.node.as_str().map(str::to_string)).unwrap_or_default(),
