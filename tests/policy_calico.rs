@@ -93,6 +93,8 @@ fn scope_of_a_policys_selector() {
     check("ID-9", namespaced("{ selector: has(c) }"), r#"projectcalico.org/namespace == "n" && has(c)"#);
     let unnamed = namespaced("{}").replace(", namespace: n", "");
     check("2.1", unnamed, r#"projectcalico.org/namespace == "default""#);
+    let empty = namespaced("{}").replace("namespace: n", "namespace: ''");
+    check("2.1", empty, r#"projectcalico.org/namespace == "default""#);
 }
 
 #[test]

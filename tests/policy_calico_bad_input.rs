@@ -316,3 +316,16 @@ fn negative_namespace_selectors_are_pointed_out() {
     check(&rule("source: { namespaceSelector: '!has(a)' }"), 1);
     check(&rule("source: { namespaceSelector: global() }"), 0);
 }
+
+#[test]
+fn rules_of_a_direction_that_types_leaves_out_are_pointed_out() {
+    let check = |spec: &str, count: usize| {
+        let (is_accepted, findings) = read(&policy(spec));
+        assert!(is_accepted, "2.3 {findings:#?}");
+        let found = findings.iter().filter(|f| f.contains("[rules-without-effect] warning")).count();
+        assert_eq!(found, count, "2.3 {spec} {findings:#?}");
+    };
+    check("{ egress: [{ action: Allow }], types: [Ingress] }", 1);
+    check("{ egress: [], types: [Ingress] }", 0);
+    check("{ egress: [{ action: Allow }] }", 0);
+}

@@ -45,7 +45,8 @@ impl Metadata {
         let namespace = match namespace {
             None => is_namespaced.then(|| "default".to_string()),
             Some(field) if is_namespaced => {
-                let text = field.nonempty_string();
+                // Empty counts as absent, as it does for calicoctl.
+                let text = field.string().map(|text| if text.is_empty() { "default" } else { text });
                 if let Some(text) = text.filter(|text| !is_label_name(text)) {
                     let help = "lower case letters, digits and `-`, at most 63 characters";
                     field.error_with_help("bad-name", format!("`{text}` is not a namespace name"), help);

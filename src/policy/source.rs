@@ -1,6 +1,7 @@
 //! Paths in, texts out: collects policy files from files and directories in a fixed order.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -103,12 +104,20 @@ fn read(path: &Path, base: &Path, out: &mut Diagnostics) -> Option<Source> {
     let fault = |message: String| Diagnostic::error("unreadable-file", message);
     let bytes = match fs::metadata(&full) {
         Ok(metadata) if metadata.len() > MAX_BYTES => {
-            out.push(fault(format!("`{shown}` is larger than {} MiB", MAX_BYTES >> 20)));
+            out.push(too_large(&shown.to_string()));
             return None;
         }
-        Ok(_) => fs::read(&full),
+        // The length of what is no regular file is not known before.
+        Ok(_) => fs::File::open(&full).and_then(|file| {
+            let mut bytes = Vec::new();
+            file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map(|_| bytes)
+        }),
         Err(error) => Err(error),
     };
+    if bytes.as_ref().is_ok_and(|bytes| bytes.len() as u64 > MAX_BYTES) {
+        out.push(too_large(&shown.to_string()));
+        return None;
+    }
     match bytes.map(String::from_utf8) {
         Ok(Ok(text)) => Some(Source::new(shown.to_string(), text)),
         Ok(Err(error)) => {
@@ -122,6 +131,10 @@ fn read(path: &Path, base: &Path, out: &mut Diagnostics) -> Option<Source> {
             None
         }
     }
+}
+
+fn too_large(shown: &str) -> Diagnostic {
+    Diagnostic::error("unreadable-file", format!("`{shown}` is larger than {} MiB", MAX_BYTES >> 20))
 }
 
 fn reason(error: &std::io::Error) -> String {

@@ -116,11 +116,20 @@ fn body<'n, 'f>(mut spec: Decoder<'n, 'f>, namespace: Option<&str>, context: &Co
         let place = Place { namespace, direction, options: context.options };
         let rules = field.as_ref().map(|f| rule::rules(f, place)).unwrap_or_default();
         // Rules that could not be decoded still count as written.
-        let is_written = field.as_ref().and_then(|f| f.node.as_list()).is_some_and(|items| !items.is_empty());
+        let is_written = field.as_ref().is_some_and(|f| !is_empty_list(f));
         (field, rules, is_written)
     };
-    let (_, ingress, has_ingress) = rules(&mut spec, "ingress", PolicyDirection::Ingress);
+    let (ingress_field, ingress, has_ingress) = rules(&mut spec, "ingress", PolicyDirection::Ingress);
     let (egress_field, egress, has_egress) = rules(&mut spec, "egress", PolicyDirection::Egress);
+    for (field, direction) in [(&ingress_field, PolicyDirection::Ingress), (&egress_field, PolicyDirection::Egress)] {
+        let is_without_effect = types.as_ref().is_some_and(|types| !types.is_empty() && !types.contains(&direction));
+        if let Some(field) = field.as_ref().filter(|f| is_without_effect && !is_empty_list(f)) {
+            field.warning(
+                "rules-without-effect",
+                format!("these rules have no effect: `types` does not name `{direction:?}`"),
+            );
+        }
+    }
     let hook = if is_global {
         let egress_field = egress_field.filter(|_| has_egress);
         hook(&mut spec, egress_field.as_ref(), types_field.as_ref(), types.as_deref())
@@ -148,6 +157,10 @@ fn body<'n, 'f>(mut spec: Decoder<'n, 'f>, namespace: Option<&str>, context: &Co
         ingress: governs(PolicyDirection::Ingress).then_some(ingress),
         egress: governs(PolicyDirection::Egress).then_some(egress),
     }
+}
+
+fn is_empty_list(field: &Field<'_, '_>) -> bool {
+    field.node.as_list().is_none_or(<[_]>::is_empty)
 }
 
 /// One or two directions, each once (V-4).

@@ -11,10 +11,17 @@ pub(super) const PROTOCOLS: &[(&str, u8)] =
 
 /// A protocol by name or number, 1 to 255; a number may be in quotes (V-11).
 pub(super) fn protocol(field: &Field<'_, '_>) -> Option<u8> {
-    if let Kind::Int(..) = field.node.kind {
-        return field.integer(1..=255);
-    }
-    let text = field.string()?;
+    let text = match &field.node.kind {
+        Kind::Int(..) => return field.integer(1..=255),
+        Kind::String(text) => text.as_str(),
+        _ => {
+            field.error(
+                "wrong-type",
+                format!("expected the name or number of a protocol, found {}", field.node.describe()),
+            );
+            return None;
+        }
+    };
     if let Some((_, number)) = PROTOCOLS.iter().find(|(name, _)| *name == text) {
         return Some(*number);
     }
@@ -46,10 +53,14 @@ pub(super) fn ports(field: &Field<'_, '_>, limit: usize) -> Vec<Port> {
 
 /// A number, `"first:last"` or a name.
 fn port(field: &Field<'_, '_>) -> Option<Port> {
-    if let Kind::Int(..) = field.node.kind {
-        return field.integer(1..=65535).map(|port| Port::Range(port, port));
-    }
-    let text = field.string()?;
+    let text = match &field.node.kind {
+        Kind::Int(..) => return field.integer(1..=65535).map(|port| Port::Range(port, port)),
+        Kind::String(text) => text.as_str(),
+        _ => {
+            field.error("wrong-type", format!("expected a port, range or port name, found {}", field.node.describe()));
+            return None;
+        }
+    };
     let is_digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
     let number = |t: &str| t.parse::<u16>().ok().filter(|port| *port != 0);
     if is_digits(text) {
@@ -139,7 +150,7 @@ mod tests {
         bad("\"80,443\"", "each port as an item");
         bad("HTTP", "lower case");
         bad("a-name-longer-than-15", "at most 15");
-        bad("1.5", "expected a string, found a number");
+        bad("1.5", "expected a port, range or port name, found a number");
     }
 
     #[test]
