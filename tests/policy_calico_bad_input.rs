@@ -303,6 +303,26 @@ fn all_errors_of_all_files_are_reported_at_once_gw_21() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_refuses_the_rest_in_7() {
+    let mut out = Diagnostics::new();
+    let missing =
+        ringwall::policy::source::collect(&["gone.yaml".into()], std::path::Path::new("/nonexistent"), &mut out);
+    assert!(missing.is_empty() && out.has_errors());
+    let good = Source::new("a.yaml", policy("{}"));
+    assert!(load(&[good], &LoadOptions::default(), &mut out).is_none());
+}
+
+#[test]
+fn names_are_resolved_beside_other_errors_gw_21() {
+    let tier = resource("Tier", "own", "{ order: high }");
+    let text = format!("{}---\n{tier}---\n", policy("{ tier: own }"));
+    refuse("a tier in error is still known", &text, &["[wrong-type]", "`spec.order`"]);
+    let (_, findings) = read(&format!("{text}{}", resource("GlobalNetworkPolicy", "q", "{ tier: other }")));
+    assert_eq!(findings.iter().filter(|f| f.contains("] error: ")).count(), 2, "{findings:#?}");
+    assert!(findings.iter().any(|f| f.contains("[unknown-tier]")), "{findings:#?}");
+}
+
+#[test]
 fn negative_namespace_selectors_are_pointed_out() {
     let check = |text: &str, count: usize| {
         let (is_accepted, findings) = read(text);

@@ -45,7 +45,8 @@ fn kinds() -> impl Iterator<Item = &'static ResourceKind> {
     [calico::KINDS, kubernetes::KINDS, inventory::KINDS, v1::KINDS].into_iter().flatten()
 }
 
-/// Reads all sources. `None` if there is an error; findings of every severity are in `out`.
+/// Reads all sources. `None` if there is an error, or if `out` held one before: a file that could not be read must not weaken
+/// the rest (IN-7). Findings of every severity go to `out`.
 pub fn load(sources: &[Source], options: &LoadOptions, out: &mut Diagnostics) -> Option<Policy> {
     let mut syntax = Diagnostics::new();
     let mut documents: Vec<Document> = Vec::new();
@@ -65,6 +66,7 @@ pub fn load(sources: &[Source], options: &LoadOptions, out: &mut Diagnostics) ->
         syntax.extend(faults);
     }
     let findings = if options.lenient { Findings::lenient() } else { Findings::new() };
+    let is_readable = !syntax.has_errors() && !out.has_errors();
     findings.extend(syntax);
     let context = Context { options, resources: Resources::default() };
     let mut loader = Loader { context, findings: &findings, seen: HashMap::new() };
@@ -74,13 +76,13 @@ pub fn load(sources: &[Source], options: &LoadOptions, out: &mut Diagnostics) ->
     let resources = loader.context.resources;
     // Before anything is resolved: a misspelt label is worth knowing beside the errors of the same file.
     findings.extend(label_lint::report(&resources));
-    // A resource that could not be decoded would make others look as if they named something unknown.
-    let policy = (findings.errors() == 0).then(|| resolve::resolve(resources, options, &findings));
-    let is_valid = findings.errors() == 0;
+    // Names are resolved even if a resource is in error, so that one run reports everything; but what hides in a text that
+    // cannot be read would make others look as if they named something unknown.
+    let policy = is_readable.then(|| resolve::resolve(resources, options, &findings));
     let mut found = findings.into_diagnostics();
     found.sort();
     out.extend(found);
-    policy.filter(|_| is_valid)
+    policy.filter(|_| !out.has_errors())
 }
 
 /// What makes two resources the same (IN-8): kind, namespace, node of a v1-era host endpoint, name.
