@@ -47,12 +47,11 @@ pub(super) fn ipv4<'a>(bytes: &'a [u8], key: &mut Key) -> Result<Network<'a>, Fa
     if header[0] >> 4 != 4 || header_length < 20 || total_length < header_length {
         return Err(Fault::BadIpHeader);
     }
-    let sum = if header_length == 20 {
-        checksum::sum_of(header)
-    } else {
-        checksum::sum(bytes.get(..header_length).ok_or(Fault::Truncated)?)
+    let is_good = match header_length {
+        20 => checksum::is_header_good(header),
+        length => checksum::fold(checksum::sum(bytes.get(..length).ok_or(Fault::Truncated)?)) == 0xffff,
     };
-    if checksum::fold(sum) != 0xffff {
+    if !is_good {
         return Err(Fault::BadChecksum);
     }
     let transport = bytes.get(header_length..total_length).ok_or(Fault::Truncated)?;
