@@ -48,6 +48,7 @@ impl Order {
         }
     }
 
+    #[inline]
     fn u32(self, bytes: [u8; 4]) -> u32 {
         match self {
             Order::Little => u32::from_le_bytes(bytes),
@@ -73,6 +74,7 @@ enum Resolution {
 impl Resolution {
     const MICROSECONDS: Resolution = Resolution::Decimal(6);
 
+    #[inline]
     fn nanoseconds(self, ticks: u64) -> u64 {
         match self {
             Resolution::Decimal(digits @ 0..=9) => ticks.saturating_mul(10u64.pow(9 - u32::from(digits))),
