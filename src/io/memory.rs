@@ -25,6 +25,8 @@ const NO_TIME: u64 = u64::MAX;
 /// INVARIANT: each chunk is held by exactly one of: a pool, the depot, a ring, a [`Frame`] token, or a wire during one call.
 struct Region {
     bytes: Box<[UnsafeCell<u8>]>,
+    /// Bytes from one chunk to the next: an odd number of cache lines, so that frames spread over all sets of a cache.
+    stride: usize,
     /// When the frame in a chunk was captured, or [`NO_TIME`].
     times: Box<[AtomicU64]>,
     frame_size: usize,
@@ -36,30 +38,32 @@ struct Region {
 unsafe impl Sync for Region {}
 
 impl Region {
-    fn start(&self, address: u64, length: usize) -> Option<*mut u8> {
-        let first = usize::try_from(address).ok()?;
-        let cells = self.bytes.get(first..first.checked_add(length)?)?;
-        Some(UnsafeCell::raw_get(cells.as_ptr()))
+    /// Where the bytes of a frame begin, if they lie within one chunk; the address of a frame is the number of its chunk.
+    #[inline]
+    fn start(&self, frame: &Frame) -> Option<*mut u8> {
+        let first = usize::try_from(frame.address).ok()?.checked_mul(self.stride)?;
+        let cells = self.bytes.get(first..first.checked_add(self.stride)?)?;
+        (frame.len() <= self.stride).then_some(UnsafeCell::raw_get(cells.as_ptr()))
     }
 
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
-        let Some(start) = self.start(frame.address, frame.len()) else { return &[] };
+        let Some(start) = self.start(frame) else { return &[] };
         // SAFETY: `start` has checked the range; the borrowed token proves that nobody else touches these bytes.
         unsafe { slice::from_raw_parts(start, frame.len()) }
     }
 
     fn bytes_mut<'a>(&'a self, frame: &'a mut Frame) -> &'a mut [u8] {
-        let Some(start) = self.start(frame.address, frame.len()) else { return &mut [] };
+        let Some(start) = self.start(frame) else { return &mut [] };
         // SAFETY: as in `bytes`, and the token is borrowed exclusively.
         unsafe { slice::from_raw_parts_mut(start, frame.len()) }
     }
 
-    fn chunk(&self, frame: &Frame) -> u32 {
-        (frame.address / self.frame_size as u64) as u32
+    fn chunk(frame: &Frame) -> u32 {
+        frame.address as u32
     }
 
-    fn frame(&self, chunk: u32, length: usize) -> Frame {
-        Frame { address: u64::from(chunk) * self.frame_size as u64, length: length as u32 }
+    fn frame(chunk: u32, length: usize) -> Frame {
+        Frame { address: chunk.into(), length: length as u32 }
     }
 }
 
@@ -194,8 +198,10 @@ pub fn memory(ports: usize, slots: usize, frame_size: usize) -> Vec<Plugged> {
     let slots = slots.max(BURST).next_power_of_two();
     let each = 4 * slots + POOL + 2 * BURST;
     let chunks = ports * each;
+    let stride = (frame_size.div_ceil(64) | 1) * 64;
     let region = Arc::new(Region {
-        bytes: (0..chunks * frame_size).map(|_| UnsafeCell::new(0)).collect(),
+        stride,
+        bytes: (0..chunks * stride).map(|_| UnsafeCell::new(0)).collect(),
         times: (0..chunks).map(|_| AtomicU64::new(NO_TIME)).collect(),
         frame_size,
         depot: depot(chunks),
@@ -267,7 +273,7 @@ impl Port for MemoryPort {
         while into.room() > 0 {
             let Some(entry) = self.receive.pop() else { break };
             let (chunk, length) = unpack(entry);
-            if let Err(frame) = into.push(self.region.frame(chunk, length)) {
+            if let Err(frame) = into.push(Region::frame(chunk, length)) {
                 self.recycle(frame);
             }
             count += 1;
@@ -278,7 +284,7 @@ impl Port for MemoryPort {
 
     #[inline]
     fn captured(&self, frame: &Frame) -> Option<Now> {
-        let time = self.region.times.get(self.region.chunk(frame) as usize)?.load(Ordering::Relaxed);
+        let time = self.region.times.get(Region::chunk(frame) as usize)?.load(Ordering::Relaxed);
         (time != NO_TIME).then_some(Now(time))
     }
 
@@ -298,13 +304,13 @@ impl Port for MemoryPort {
             self.transmit.publish();
             return Err(frame);
         }
-        self.transmit.push(pack(self.region.chunk(&frame), frame.len()));
+        self.transmit.push(pack(Region::chunk(&frame), frame.len()));
         Ok(())
     }
 
     #[inline]
     fn recycle(&mut self, frame: Frame) {
-        self.pool.put(self.region.chunk(&frame));
+        self.pool.put(Region::chunk(&frame));
     }
 
     #[inline]
@@ -336,7 +342,7 @@ impl Wire {
         let Some(entry) = self.fill.pop() else { return false };
         self.fill.release();
         let chunk = unpack(entry).0;
-        let mut frame = self.region.frame(chunk, bytes.len());
+        let mut frame = Region::frame(chunk, bytes.len());
         self.region.bytes_mut(&mut frame).copy_from_slice(bytes);
         self.region.times[chunk as usize].store(time, Ordering::Relaxed);
         self.receive.push(pack(chunk, bytes.len()));
@@ -350,7 +356,7 @@ impl Wire {
             return None;
         }
         let (chunk, length) = unpack(self.transmit.pop()?);
-        let seen = look(self.region.bytes(&self.region.frame(chunk, length)));
+        let seen = look(self.region.bytes(&Region::frame(chunk, length)));
         self.transmit.release();
         self.completion.push(pack(chunk, 0));
         self.completion.publish();
