@@ -8,19 +8,24 @@ use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ringwall::base::address::Direction;
+use ringwall::base::diagnostic::Diagnostics;
 use ringwall::base::id::WorkerId;
+use ringwall::base::site::Site;
 use ringwall::base::time::Now;
+use ringwall::compile;
 use ringwall::control::daemon::{self, Reload, RunSettings, Summary};
-use ringwall::engine::{Counters, Decision};
+use ringwall::engine::{self, Counters, Decision, Reason, Verdict};
 use ringwall::io::ErrorClass;
 use ringwall::io::xdp::{Mode, Settings};
-use ringwall::worker::{Judge, PassAll};
+use ringwall::packet;
+use ringwall::policy::ir::Policy;
+use ringwall::worker::{EngineJudge, Judge, Load, PassAll};
 
 const CLIENT: &str = "10.99.7.1";
 const SERVER: &str = "10.99.7.2";
@@ -29,33 +34,45 @@ const BOX: &str = "10.99.7.3";
 const TRANSFER: usize = 50 << 20;
 
 static LABS: AtomicU32 = AtomicU32::new(0);
+/// One lab at a time: each has workers of its own, and there may be two cores.
+static TURN: Mutex<()> = Mutex::new(());
 
+/// Whether this machine can run the tests of this file; says why not, once per test.
 fn is_possible() -> bool {
-    let is_root = Command::new("id").arg("-u").output().is_ok_and(|out| out.stdout.starts_with(b"0"));
+    static WHY_NOT: OnceLock<Option<&str>> = OnceLock::new();
+    let why_not = WHY_NOT.get_or_init(obstacle);
+    if let Some(reason) = why_not {
+        eprintln!("skipped: {reason}");
+    }
+    why_not.is_none()
+}
+
+fn obstacle() -> Option<&'static str> {
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|out| out.stdout == b"0\n");
     if !is_root {
-        eprintln!("skipped: needs root for namespaces and AF_XDP");
-        return false;
+        return Some("needs root for namespaces and AF_XDP");
     }
     let name = format!("rw{}-probe", std::process::id());
     let has_namespaces =
         Command::new("ip").args(["netns", "add", &name]).output().is_ok_and(|out| out.status.success());
     let _ = Command::new("ip").args(["netns", "del", &name]).output();
-    if !has_namespaces {
-        eprintln!("skipped: `ip netns add` does not work here");
-    }
-    has_namespaces
+    (!has_namespaces).then_some("`ip netns add` does not work here")
 }
 
 /// Three namespaces and two veth pairs; gone when dropped, with all processes in them.
 struct Lab {
     prefix: String,
     children: Vec<Child>,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Lab {
     fn new(queues: u32) -> Lab {
+        // A test that failed leaves nothing behind that would disturb the next.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let number = LABS.fetch_add(1, Ordering::Relaxed);
-        let lab = Lab { prefix: format!("rw{}-{number}", std::process::id()), children: Vec::new() };
+        let prefix = format!("rw{}-{number}", std::process::id());
+        let lab = Lab { prefix, children: Vec::new(), _turn: turn };
         let queues = queues.to_string();
         for role in ["c", "g", "s"] {
             ip(&["netns", "add", &lab.namespace(role)]);
@@ -111,8 +128,8 @@ impl Lab {
     }
 
     /// Starts a gateway and waits until it forwards; gives its index among the children and what it said.
-    fn gateway(&mut self, mode: Mode, queues: u32) -> (usize, String) {
-        let mut command = self.role("g", "gateway", &words(mode, queues));
+    fn gateway(&mut self, words: &[(&str, String)]) -> (usize, String) {
+        let mut command = self.role("g", "gateway", words);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut talk = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
@@ -262,7 +279,7 @@ fn forwards(mode: Mode, queues: u32, expected: &str) {
             lab.offloads(namespace, "eth0", &["tso", "gso"], "off");
         }
     }
-    let (gateway, said) = lab.gateway(mode, queues);
+    let (gateway, said) = lab.gateway(&words(mode, queues));
     assert!(said.contains(&format!("uplink up0 ({expected}), downlink dn0 ({expected})")), "{said}");
     assert!(lab.ping(SERVER), "echo requests cross");
     lab.datagrams();
@@ -304,7 +321,7 @@ fn automatic_mode_takes_copy_on_veth_and_says_why() {
     }
     let mut lab = Lab::new(1);
     let before = lab.strips_tags("up0");
-    let (gateway, said) = lab.gateway(Mode::Auto, 1);
+    let (gateway, said) = lab.gateway(&words(Mode::Auto, 1));
     assert!(!lab.strips_tags("up0") && !lab.strips_tags("dn0"), "frames keep their VLAN tags");
     assert!(said.contains("uplink up0 (copy)"), "{said}");
     assert!(said.contains("mode `copy` is used: `up0` refuses zero-copy"), "{said}");
@@ -340,7 +357,7 @@ fn a_port_that_carries_a_program_is_left_alone_and_its_program_named() {
         return;
     }
     let mut lab = Lab::new(1);
-    let (gateway, _) = lab.gateway(Mode::Copy, 1);
+    let (gateway, _) = lab.gateway(&words(Mode::Copy, 1));
     let link = lab.link("up0");
     let id = link.split("prog/xdp id ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().to_string();
     let (status, said) = lab.refused(Mode::Copy, 1);
@@ -358,7 +375,7 @@ fn a_killed_gateway_leaves_no_program_and_its_successor_starts_at_once() {
     }
     let mut lab = Lab::new(1);
     for _ in 0..3 {
-        let (gateway, _) = lab.gateway(Mode::Copy, 1);
+        let (gateway, _) = lab.gateway(&words(Mode::Copy, 1));
         assert!(
             lab.link("up0").contains("prog/xdp") && lab.link("up0").contains("promiscuity 1"),
             "{}",
@@ -374,7 +391,7 @@ fn a_killed_gateway_leaves_no_program_and_its_successor_starts_at_once() {
         thread::sleep(Duration::from_millis(20));
     }
     assert!(lab.link("up0").contains("promiscuity 0"), "{}", lab.link("up0"));
-    let (gateway, _) = lab.gateway(Mode::Copy, 1);
+    let (gateway, _) = lab.gateway(&words(Mode::Copy, 1));
     lab.datagrams();
     lab.stop(gateway);
 }
@@ -386,7 +403,7 @@ fn the_box_answers_at_its_own_address_while_it_forwards() {
     }
     let mut lab = Lab::new(1);
     ip(&["-n", &lab.namespace("g"), "addr", "add", &format!("{BOX}/24"), "dev", "up0"]);
-    let (gateway, _) = lab.gateway(Mode::Copy, 1);
+    let (gateway, _) = lab.gateway(&words(Mode::Copy, 1));
     assert!(lab.ping(BOX) && lab.answers(BOX), "the box answers");
     assert!(lab.ping(SERVER) && lab.answers(SERVER), "the server answers");
     lab.datagrams();
@@ -400,13 +417,34 @@ fn a_reload_changes_the_generation_and_no_packet_is_lost() {
         return;
     }
     let mut lab = Lab::new(2);
-    let (gateway, _) = lab.gateway(Mode::Copy, 2);
+    let (gateway, _) = lab.gateway(&words(Mode::Copy, 2));
     for _ in 0..5 {
         signal(&lab.children[gateway], "HUP");
         lab.datagrams();
     }
     let summary = lab.stop(gateway);
     assert_eq!(figure(&summary, "generation"), 6, "{summary}");
+}
+
+#[test]
+fn with_an_engine_both_directions_of_a_flow_meet_at_the_worker_that_owns_it() {
+    if !is_possible() {
+        return;
+    }
+    let mut lab = Lab::new(2);
+    let mut words = words(Mode::Copy, 2);
+    words.push(("RINGWALL_ENGINE", "yes".into()));
+    let (gateway, _) = lab.gateway(&words);
+    for _ in 0..3 {
+        lab.datagrams();
+    }
+    lab.transfer(TRANSFER);
+    let summary = lab.stop(gateway);
+    // One pair of addresses has one owner, but its flows come by both queues.
+    assert!(figure(&summary, "handed_over") > 100, "{summary}");
+    assert!(figure(&summary, "established") > 10_000, "{summary}");
+    // A flow whose directions did not meet would be judged invalid.
+    assert_eq!((figure(&summary, "invalid"), figure(&summary, "full")), (0, 0), "{summary}");
 }
 
 #[test]
@@ -457,8 +495,21 @@ fn gateway(mode: &str, queues: u32) {
     let ports = Settings { uplink: "up0".into(), downlink: "dn0".into(), queues, mode, ..Settings::default() };
     let settings = RunSettings::new(ports);
     let reload = || Reload::Publish(().into());
-    let judge = |_, _| Defective(PassAll::default(), env::var("RINGWALL_DEFECT").is_ok());
-    match daemon::run(&settings, ().into(), judge, |_| (), reload) {
+    let outcome = if env::var("RINGWALL_ENGINE").is_ok() {
+        let (load, engine) = (allow_all(), engine::Settings::default());
+        let again = Arc::clone(&load);
+        daemon::run(
+            &settings,
+            load,
+            |_, load| EngineJudge::new(load, &engine),
+            |_| (),
+            || Reload::Publish(again.clone()),
+        )
+    } else {
+        let judge = |_, _| Defective(PassAll::default(), env::var("RINGWALL_DEFECT").is_ok());
+        daemon::run(&settings, ().into(), judge, |_| (), reload)
+    };
+    match outcome {
         Ok(summary) => println!("{}", describe(&summary)),
         Err(error) => {
             eprintln!("error: {error}");
@@ -469,6 +520,13 @@ fn gateway(mode: &str, queues: u32) {
             });
         }
     }
+}
+
+/// What an empty policy compiles to.
+fn allow_all() -> Arc<Load> {
+    let options = compile::Options { workers: 2, ..compile::Options::default() };
+    let program = compile::compile(&Policy::default(), &Site::default(), &options, &mut Diagnostics::new());
+    Arc::new(Load { program: Arc::new(program.unwrap()), options: packet::Options::default() })
 }
 
 /// Passes everything, or fails at the first frame.
@@ -514,15 +572,20 @@ fn describe(summary: &Summary) -> String {
     let bad: u64 =
         summary.workers.iter().flat_map(|w| w.queues).map(|q| q.bad_descriptors + q.invalid_descriptors).sum();
     let [up, down] = summary.left_to_kernel;
+    let count = |verdict, reason| summary.counters.total(verdict, reason).packets;
     format!(
         "inbound={inbound} outbound={outbound} completed={} bad={bad} without_socket={} to_the_box={} workers={} \
-         generation={} lost={} {:?} {:?}",
+         generation={} lost={} handed_over={} established={} invalid={} full={} {:?} {:?}",
         summary.fates.completed,
         up.without_socket + down.without_socket,
         up.to_the_box + down.to_the_box,
         summary.workers.len(),
         summary.generation,
         summary.lost_frames,
+        summary.fates.handed_over,
+        count(Verdict::Allow, Reason::Established),
+        count(Verdict::Deny, Reason::InvalidState),
+        summary.fates.handover_full.iter().chain(&summary.fates.ring_full).map(|tally| tally.packets).sum::<u64>(),
         summary.fates,
         summary.workers.iter().map(|w| w.queues).collect::<Vec<_>>(),
     )

@@ -5,9 +5,17 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use std::sync::Arc;
+
+use ringwall::base::diagnostic::Diagnostics;
+use ringwall::base::site::Site;
 use ringwall::base::time::Now;
+use ringwall::compile::{self, compile};
+use ringwall::engine::{FlowSettings, Reason, Settings, Verdict};
 use ringwall::io::memory::memory;
-use ringwall::worker::{Judge, Line, NoTap, PassAll};
+use ringwall::packet;
+use ringwall::policy::ir::Policy;
+use ringwall::worker::{EngineJudge, Judge, Line, Load, NoTap, PassAll};
 
 struct Counting;
 
@@ -82,4 +90,23 @@ fn check<J: Judge>(name: &str, judge: J, expected: impl Fn(&Line<ringwall::io::m
 #[test]
 fn the_loop_and_its_rings_never_allocate() {
     check("pass all", PassAll::default(), |line| line.fates().transmitted.iter().all(|tally| tally.packets > 60_000));
+}
+
+#[test]
+fn the_engine_never_allocates_for_new_flows_known_flows_and_expiry() {
+    let program = compile(&Policy::default(), &Site::default(), &compile::Options::default(), &mut Diagnostics::new());
+    let load = Arc::new(Load { program: Arc::new(program.unwrap()), options: packet::Options::default() });
+    // 4,096 datagrams each way are 2,048 flows of 30 s; a round is 1 ms of time, so that flows expire and come again.
+    let flows = FlowSettings { capacity: 1024, ..FlowSettings::default() };
+    let judge = EngineJudge::new(load, &Settings { flows, ..Settings::default() });
+    check("engine", judge, |line| {
+        let counters = line.judge().counters();
+        [
+            (Verdict::Allow, Reason::DefaultAllow),
+            (Verdict::Allow, Reason::Established),
+            (Verdict::Deny, Reason::FlowTableFull),
+        ]
+        .iter()
+        .all(|(verdict, reason)| counters.total(*verdict, *reason).packets > 100)
+    });
 }

@@ -13,6 +13,7 @@ use signal_hook::iterator::Signals;
 
 use crate::base::diagnostic::Diagnostics;
 use crate::base::id::WorkerId;
+use crate::config::profile::{Poll, Profile, XdpMode};
 use crate::engine::Counters;
 use crate::io::xdp::{self, LeftToKernel, Opened, PortReport, Queue};
 use crate::io::{ErrorClass, OpenError};
@@ -41,6 +42,33 @@ pub struct RunSettings {
 }
 
 impl RunSettings {
+    /// What a validated profile says, for these two interfaces.
+    pub fn of(profile: &Profile, uplink: &str, downlink: &str) -> RunSettings {
+        let ports = xdp::Settings {
+            uplink: uplink.to_string(),
+            downlink: downlink.to_string(),
+            queues: profile.queues,
+            receive_ring: profile.receive_ring,
+            transmit_ring: profile.transmit_ring,
+            frame_size: profile.frame_size,
+            frame_count: profile.frame_count,
+            mode: match profile.mode {
+                XdpMode::Auto => xdp::Mode::Auto,
+                XdpMode::ZeroCopy => xdp::Mode::ZeroCopy,
+                XdpMode::Copy => xdp::Mode::Copy,
+                XdpMode::Generic => xdp::Mode::Generic,
+            },
+            huge_pages: profile.huge_pages,
+        };
+        let spin = match profile.poll {
+            Poll::Adaptive => Pace::default().spin,
+            Poll::Busy => Duration::MAX,
+            Poll::Interrupt => Duration::ZERO,
+        };
+        let cores = profile.cores.iter().map(|core| *core as usize).collect();
+        RunSettings { cores, pace: Pace { spin, ..Pace::default() }, ..RunSettings::new(ports) }
+    }
+
     /// Settings for these ports, everything else by default.
     pub fn new(ports: xdp::Settings) -> RunSettings {
         RunSettings { ports, cores: Vec::new(), pace: Pace::default(), handover_slots: 1024 }

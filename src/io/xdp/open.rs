@@ -110,9 +110,9 @@ impl Settings {
         2 * u64::from(self.queues) * (receive + transmit + POOL as u64 + 2 * BURST as u64)
     }
 
-    /// Fewest chunks with which every fill ring is full and every port can still send.
+    /// Fewest chunks with which all fill rings and all transmit rings can be full.
     pub fn fewest_frames(&self) -> u64 {
-        2 * u64::from(self.queues) * (2 * u64::from(self.receive_ring) + POOL as u64)
+        2 * u64::from(self.queues) * (2 * u64::from(self.receive_ring) + u64::from(self.transmit_ring))
     }
 
     fn frames(&self) -> Result<u32, OpenError> {
@@ -134,7 +134,8 @@ impl Settings {
         let fewest = self.fewest_frames();
         let mut frames = self.frame_count.map_or(self.frames_under_way(), u64::from);
         if frames < fewest {
-            let expected = format!("expected at least {fewest}: both fill rings of each queue, and as many to send");
+            let expected =
+                format!("expected at least {fewest}, with which all fill rings and all transmit rings can be full");
             return setting("frame_count", frames, expected).map(|()| 0);
         }
         if self.huge_pages {
