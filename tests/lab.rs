@@ -162,6 +162,7 @@ fn wrong_usage_is_told() {
         assert!(said.contains(expected), "{arguments:?}: {said}");
     };
     check(&["probe", "tcp", "169.1.1.1:80"], "lab up");
+    check(&["reload"], "lab up");
     check(&["shell", "moon"], "`gen`, `gw` or `workers`");
     check(&["up", "--queues", "0"], "--queues");
 }

@@ -44,6 +44,8 @@ enum Verb {
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
+    /// Have the gateway read the lab's policy directory again, and wait until it is in force or refused
+    Reload,
     /// Remove the lab, or whatever is left of it
     Down,
     /// Run a command, or a shell, in one of the namespaces
@@ -150,6 +152,7 @@ pub fn run(arguments: LabArguments) -> u8 {
     let done = match arguments.verb {
         Verb::Up(build) => up(lab, &build),
         Verb::Test { build, keep, output } => test(lab, &build, keep, output),
+        Verb::Reload => reload(lab),
         Verb::Down => down(lab),
         Verb::Shell { place, command } => shell(&lab, &place, command),
         Verb::Probe { transport, to, from } => probe_once(&lab, transport, &to, from),
@@ -181,7 +184,8 @@ fn up(lab: Lab, build: &Build) -> Result<u8, LabError> {
         name => format!(" --prefix {name}"),
     };
     let state = if running.is_some() { "the lab was up already" } else { "the lab is up" };
-    eprintln!("{state}; policies are in {}, `kill -HUP` the gateway to load them", lab.policies().display());
+    let policies = lab.policies();
+    eprintln!("{state}; edit the policies in {}, then `ringwall lab{prefix} reload`", policies.display());
     println!("allowed:  ringwall lab{prefix} probe tcp 169.1.1.1:80");
     println!("denied:   ringwall lab{prefix} probe tcp 10.1.1.1:31024");
     println!(
@@ -210,6 +214,17 @@ fn require_fit(build: &Build, running: Settings) -> Result<(), LabError> {
     let Settings { queues, mode, .. } = running;
     let mode = mode.word();
     Err(LabError::Usage(format!("a lab with {queues} queues in mode {mode} is up: run `ringwall lab down` first")))
+}
+
+fn reload(lab: Lab) -> Result<u8, LabError> {
+    let session = Session::open(lab)?;
+    match session.settings() {
+        Some(Settings { datapath: Datapath::Ringwall, .. }) => session.reload()?,
+        Some(_) => return Err(LabError::Usage("a bridge of the kernel joins the ports: nothing to reload".to_owned())),
+        None => return Err(LabError::Usage("the lab is not up: run `ringwall lab up` first".to_owned())),
+    }
+    eprintln!("the policies in {} are in force", session.lab().policies().display());
+    Ok(0)
 }
 
 fn down(lab: Lab) -> Result<u8, LabError> {

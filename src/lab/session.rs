@@ -195,12 +195,23 @@ impl Session {
         Ok(Removed { processes, namespaces })
     }
 
-    /// Loads exactly the policies of a lesson, beside the inventory and files of the user's own, and waits until they are active.
+    /// Loads exactly the policies of a lesson, beside the inventory and files of the user's own, and waits until they are in force.
+    ///
+    /// # Errors
+    /// [`LabError::Gateway`] when the gateway refuses them, has ended or does not answer.
     pub fn load(&self, settings: Settings, lesson: &Lesson) -> Result<(), LabError> {
         self.place_policies(lesson)?;
-        if settings.datapath == Datapath::KernelBridge {
-            return Ok(());
+        match settings.datapath {
+            Datapath::KernelBridge => Ok(()),
+            Datapath::Ringwall => self.reload(),
         }
+    }
+
+    /// Has the gateway read its policy directory again, and waits until what it read is in force.
+    ///
+    /// # Errors
+    /// As [`Session::load`].
+    pub fn reload(&self) -> Result<(), LabError> {
         let log = Log::open(&self.lab, GATEWAY);
         let (before, refused_before) = (latest_generation(&log.text()), refusals(&log.text()));
         let gateway = process::recorded(&self.lab, GATEWAY).filter(|gateway| gateway.is_alive());
