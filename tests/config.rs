@@ -62,7 +62,7 @@ fn gateway_files_of_the_specification_load() {
 fn the_gateway_file_of_the_captures_loads() {
     let plan = config::load(&project().join("pcaps/gateway.yaml")).unwrap_or_else(|found| panic!("{found:#?}"));
     for policy in &plan.policy {
-        assert!(policy.path.exists(), "{}", policy.path.display());
+        assert!(plan.directory.join(&policy.path).exists(), "{}", policy.path.display());
     }
     assert!(plan.warnings.is_empty() && plan.for_run().is_err(), "captures need no ports");
 }

@@ -25,7 +25,7 @@ pub struct Plan {
     pub site: Site,
     /// The hardware.
     pub profile: Profile,
-    /// Policy files and directories, resolved against the gateway file's directory; in the order of the file.
+    /// Policy files and directories in the order of the file.
     pub policy: Vec<PolicyPath>,
     /// The flow table.
     pub flows: FlowLimits,
@@ -44,7 +44,7 @@ pub struct Plan {
 /// Where policy is read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyPath {
-    /// File or directory.
+    /// File or directory as written, which is how findings show it; a relative one starts at [`Plan::directory`].
     pub path: PathBuf,
     /// Where the gateway file names it; `None` when the command line does.
     pub span: Option<Span>,
@@ -202,8 +202,7 @@ pub(super) fn validate(file: GatewayFile, profile: Profile, directory: &Path, fi
         default: file.default,
         v1_forward: file.v1_forward,
     };
-    let policy_path =
-        |written: Written<String>| PolicyPath { path: directory.join(&written.value), span: Some(written.span) };
+    let policy_path = |written: Written<String>| PolicyPath { path: written.value.into(), span: Some(written.span) };
     let usual = Plan::default();
     let plan = Plan {
         site,

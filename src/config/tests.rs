@@ -60,7 +60,8 @@ verifyL4Checksum: true
     let ports = plan.for_run().unwrap();
     assert_eq!((ports.uplink, ports.downlink), ("up0", "dn0"));
     let paths: Vec<_> = plan.policy.iter().map(|policy| policy.path.to_str().unwrap()).collect();
-    assert_eq!(paths, ["site/policies/", "/etc/more.yaml"]);
+    assert_eq!(paths, ["policies/", "/etc/more.yaml"]);
+    assert_eq!(plan.directory, Path::new("site"));
     let site = &plan.site;
     let segment = &site.segments[0];
     assert_eq!((segment.name.as_str(), segment.cidrs.len()), ("workers-public", 2), "GW-3");
