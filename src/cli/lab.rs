@@ -305,7 +305,7 @@ fn test(lab: Lab, build: &Build, keep: bool, output: Output) -> Result<u8, LabEr
     }
     let report = played?;
     match output {
-        Output::Table => print_tables(&report),
+        Output::Table => print_tables(&report, settings),
         Output::Json => print_json(&report, settings, ready_line)?,
     }
     Ok(if report.score().1 == 0 { 0 } else { 1 })
@@ -315,7 +315,7 @@ fn word(is_as_expected: bool) -> &'static str {
     if is_as_expected { "PASS" } else { "FAIL" }
 }
 
-fn print_tables(report: &Report) {
+fn print_tables(report: &Report, settings: Settings) {
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
     let titles = ["lesson", "policy", "over"].into_iter().chain(COLUMNS.map(|(title, _, _)| title)).chain(["result"]);
@@ -347,6 +347,11 @@ fn print_tables(report: &Report) {
         ]);
     }
     println!("{table}\n");
+    if let Some(bulk) = report.bulk {
+        let (megabytes, seconds) = (bulk.length / 1_000_000, bulk.time.as_secs_f64());
+        let mode = settings.mode.word();
+        println!("{megabytes} MB each way in {seconds:.2} s over veth, mode {mode}: no figure for a network card");
+    }
     let (passed, failed) = report.score();
     println!("{} in {:.1} s: {passed} as expected, {failed} not", word(failed == 0), report.time.as_secs_f64());
 }
