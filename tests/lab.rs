@@ -166,3 +166,77 @@ fn wrong_usage_is_told() {
     check(&["shell", "moon"], "`gen`, `gw` or `workers`");
     check(&["up", "--queues", "0"], "--queues");
 }
+
+fn check_lessons(arguments: &[&str]) {
+    let Some(lab) = TestLab::new(&arguments.concat().replace("--", "")) else { return };
+    let table = lab.check(&[&["test"], arguments].concat(), 0);
+    assert!(table.contains("77 as expected, 0 not"), "{table}");
+    assert_eq!(lab.namespaces(), 0);
+}
+
+#[test]
+fn the_lessons_pass_in_the_best_mode() {
+    check_lessons(&["--mode", "auto"]);
+}
+
+#[test]
+fn the_lessons_pass_with_one_queue_in_copy_mode() {
+    check_lessons(&["--mode", "copy", "--queues", "1"]);
+}
+
+#[test]
+fn the_lessons_pass_in_generic_mode() {
+    check_lessons(&["--mode", "generic"]);
+}
+
+#[test]
+fn what_the_lab_tells_to_try_is_true() {
+    let Some(lab) = TestLab::new("try") else { return };
+    let said = lab.check(&["up"], 0);
+    for (word, code) in [("allowed:", 0), ("denied:", 1)] {
+        let line = said.lines().find(|line| line.starts_with(word)).unwrap();
+        let arguments: Vec<&str> = line.split_whitespace().skip_while(|part| *part != "probe").collect();
+        lab.check(&arguments, code);
+    }
+}
+
+#[test]
+fn a_wrong_policy_is_refused_and_the_old_one_stays_gw_21() {
+    let Some(lab) = TestLab::new("refuse") else { return };
+    lab.check(&["up"], 0);
+    let policies = format!("/run/ringwall-lab/{}/policies", lab.prefix);
+    let deny = format!("{policies}/deny-nodeports.yaml");
+    let wrong = format!("{policies}/wrong.yaml");
+    std::fs::write(&wrong, "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nspec: { preDnat: true }\n")
+        .unwrap();
+    std::fs::remove_file(&deny).unwrap();
+    let said = lab.check(&["reload"], 3);
+    assert!(said.contains("refuse") && said.contains("preDnat"), "{said}");
+    lab.check(&["probe", "tcp", "10.1.1.1:31024"], 1);
+    lab.check(&["probe", "tcp", "169.1.1.1:80"], 0);
+
+    std::fs::remove_file(&wrong).unwrap();
+    lab.check(&["reload"], 0);
+    lab.check(&["probe", "tcp", "10.1.1.1:31024"], 0);
+}
+
+#[test]
+fn a_gateway_killed_without_warning_leaves_nothing_attached() {
+    let Some(lab) = TestLab::new("kill") else { return };
+    lab.check(&["up"], 0);
+    let record = std::fs::read_to_string(format!("/run/ringwall-lab/{}/gateway.pid", lab.prefix)).unwrap();
+    let pid = record.split(' ').next().unwrap();
+    assert!(Command::new("kill").args(["-9", pid]).status().unwrap().success());
+    // The programs go with the process; the kernel frees the sockets a little later.
+    let links = || lab.check(&["shell", "gw", "--", "ip", "link", "show"], 0);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    while links().contains("xdp") && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(!links().contains("xdp"), "{}", links());
+    let gone = lab.check(&["probe", "tcp", "169.1.1.1:80"], 1);
+    assert!(gone.starts_with("drop"), "nothing passes without the gateway: {gone}");
+    lab.check(&["reload"], 2);
+    lab.check(&["up"], 0);
+    lab.check(&["probe", "tcp", "169.1.1.1:80"], 0);
+}
