@@ -110,16 +110,22 @@ fn veth(left: &str, left_interface: &str, right: &str, right_interface: &str, qu
 /// Addresses of one side and the way to the other, which is taken to be on the link.
 fn side(interface: &str, own: &[IpAddr], other: &[IpAddr]) -> Vec<String> {
     let mut commands = vec!["link set lo up".to_owned(), format!("link set {interface} up")];
-    for host in own {
+    let usable = |host: &&IpAddr| host.is_ipv4() || has_ipv6();
+    for host in own.iter().filter(usable) {
         commands.push(format!("address add {host}/{} dev {interface}", Family::of(*host).bits()));
     }
-    for host in other {
+    for host in other.iter().filter(usable) {
         let length = on_link_length(*host);
         let (first, _) = range(*host, length);
         let network = address(Family::of(*host), first);
         commands.push(format!("route add {network}/{length} dev {interface}"));
     }
     commands
+}
+
+/// Whether this kernel speaks IPv6; without it the lab has IPv4 only.
+pub fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
 }
 
 /// Settings of the namespace that the calling thread lives in.
