@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use super::ir::Policy;
 use super::resources::{Context, Resource, ResourceKind, Resources};
 use super::source::Source;
+use super::vpc::{self, Variables};
 use super::{calico, inventory, kubernetes, label_lint, resolve, v1};
 use crate::base::decode::{Decoder, Field, Findings};
 use crate::base::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
@@ -21,6 +22,8 @@ pub struct LoadOptions {
     pub limits: Limits,
     /// This box's node name, whose FelixConfiguration overrides the default one (GW-20).
     pub node: Option<String>,
+    /// Values of variables in `.ibmcloud` files, from `--set name=value` (GW-34).
+    pub variables: Variables,
 }
 
 /// How much one policy may hold (V-25). The defaults are upstream's; nothing here depends on them.
@@ -52,8 +55,6 @@ pub fn load(sources: &[Source], options: &LoadOptions, out: &mut Diagnostics) ->
     let mut documents: Vec<Document> = Vec::new();
     for source in sources {
         if source.is_script() {
-            let message = format!("`{}` holds commands, which cannot be loaded", source.path);
-            syntax.push(Diagnostic::error("unsupported-file", message));
             continue;
         }
         let mut faults = Diagnostics::new();
@@ -73,7 +74,9 @@ pub fn load(sources: &[Source], options: &LoadOptions, out: &mut Diagnostics) ->
     for document in &documents {
         loader.value(Field::root(&document.root, &findings), None);
     }
-    let resources = loader.context.resources;
+    let mut resources = loader.context.resources;
+    let scripts: Vec<&Source> = sources.iter().filter(|source| source.is_script()).collect();
+    vpc::run_scripts(&scripts, &options.variables, &mut resources, &findings);
     // Before anything is resolved: a misspelt label is worth knowing beside the errors of the same file.
     findings.extend(label_lint::report(&resources));
     // Names are resolved even if a resource is in error, so that one run reports everything; but what hides in a text that
@@ -113,10 +116,14 @@ impl<'n> Loader<'n, '_, '_> {
         self.findings.set_resource(None);
         let Some(mut root) = field.map() else { return };
         if !root.has("apiVersion") && !root.has("kind") && typed.is_none() {
+            if vpc::is_vpc_object(field.node) {
+                return vpc::read(&field, &mut self.context.resources);
+            }
             root.error_with_help(
                 "not-a-resource",
                 "this is no resource: `apiVersion` and `kind` are missing",
-                "Calico and Kubernetes resources start with `apiVersion` and `kind`",
+                "Calico and Kubernetes resources start with `apiVersion` and `kind`; of VPC objects, `rules` with `subnets` or \
+                 `targets` beside them tell what they are",
             );
             return;
         }

@@ -1,7 +1,7 @@
 //! Text in, [`ir::Policy`] out: one intermediate form for every format that people already have.
 //!
 //! ```text
-//!  source ─► base::document ─► load ─► calico, kubernetes, inventory, v1 ─► resources ─► resolve ─► ir::Policy
+//!  source ─► base::document ─► load ─► calico, kubernetes, inventory, v1, vpc ─► resources ─► resolve ─► ir::Policy
 //! ```
 //! Architecture invariant: this room does not know the engine or what a compiled program looks like, and no format's file
 //! knows another format's file.
@@ -19,6 +19,8 @@ pub mod kubernetes;
 pub mod inventory;
 
 pub mod v1;
+
+pub mod vpc;
 
 pub mod selector;
 

@@ -3,10 +3,10 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use super::identity;
 use super::ir::{Action, Peer, Policy, Profile, Rule, RuleSet, Tier, TierDefault};
 use super::load::LoadOptions;
 use super::resources::{FelixSettings, Resources, TierReference};
+use super::{identity, vpc};
 use crate::base::decode::Findings;
 use crate::base::diagnostic::{Diagnostic, Span, did_you_mean};
 
@@ -25,6 +25,7 @@ pub fn resolve(mut resources: Resources, options: &LoadOptions, findings: &Findi
     let mut policy = Policy::default();
     let inventory = std::mem::take(&mut resources.inventory);
     inventory.resolve(&resources, &mut policy, findings);
+    vpc::resolve(&mut resources, &mut policy, findings);
     policy.tiers = tiers(&mut resources);
     host_endpoints(&mut resources, &mut policy, findings);
     network_sets(&mut resources, &mut policy);

@@ -6,6 +6,7 @@ use super::inventory::Inventory;
 use super::ir::{FailsafePort, HostEndpoint, Labels, LogSettings, NetworkSet, Profile, RuleSet, Tier};
 use super::label_lint::LabelUse;
 use super::load::LoadOptions;
+use super::vpc::Account;
 use crate::base::decode::Decoder;
 use crate::base::diagnostic::Span;
 
@@ -67,6 +68,8 @@ pub struct Resources {
     pub namespaces: BTreeMap<String, Labels>,
     /// Own labels of every ServiceAccount object, by (namespace, name).
     pub service_accounts: BTreeMap<(String, String), Labels>,
+    /// Network ACLs, security groups and what they are attached to.
+    pub vpc: Account,
     /// Pods, nodes, services and their endpoints.
     pub inventory: Inventory,
 }

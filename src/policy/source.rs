@@ -23,12 +23,14 @@ pub struct Source {
     pub path: Arc<str>,
     /// Its text.
     pub text: String,
+    /// The folder it was read from, where paths inside it start; `None` for a text that is no file.
+    pub directory: Option<PathBuf>,
 }
 
 impl Source {
     /// A text under a name.
     pub fn new(path: impl Into<Arc<str>>, text: impl Into<String>) -> Source {
-        Source { path: path.into(), text: text.into() }
+        Source { path: path.into(), text: text.into(), directory: None }
     }
 
     /// Whether it holds `ibmcloud is` commands rather than documents (GW-34).
@@ -119,7 +121,10 @@ fn read(path: &Path, base: &Path, out: &mut Diagnostics) -> Option<Source> {
         return None;
     }
     match bytes.map(String::from_utf8) {
-        Ok(Ok(text)) => Some(Source::new(shown.to_string(), text)),
+        Ok(Ok(text)) => {
+            let directory = full.parent().map(Path::to_path_buf);
+            Some(Source { directory, ..Source::new(shown.to_string(), text) })
+        }
         Ok(Err(error)) => {
             let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
             let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
