@@ -336,9 +336,10 @@ impl<'n, 'f> Decoder<'n, 'f> {
     pub fn require(&mut self, key: &'static str) -> Option<Field<'n, 'f>> {
         let field = self.take(key);
         if field.is_none() {
-            // A misspelt name is reported once, as an unknown field with a suggestion.
+            // A misspelt name is reported once, as an unknown field with a suggestion; where unknown fields are forgiven, the
+            // missing one is not.
             let has_near = self.entries.iter().any(|(k, _)| k.text != key && k.text.eq_ignore_ascii_case(key));
-            if !has_near {
+            if !has_near || self.findings.is_lenient {
                 self.error("missing-field", format!("`{}` is required", join(&self.path, key)));
             }
         }

@@ -101,7 +101,12 @@ fn named_ports(spec: &mut Decoder<'_, '_>) -> Vec<NamedPort> {
     // Init containers that keep running (sidecars) serve ports like any other container.
     for key in ["containers", "initContainers"] {
         for container in spec.take(key).and_then(|f| f.list()).unwrap_or_default() {
-            let ports = container.map().and_then(|mut map| map.take("ports")).and_then(|f| f.list());
+            let Some(mut container) = container.map() else { continue };
+            let is_sidecar = container.take("restartPolicy").and_then(|f| f.string()) == Some("Always");
+            if key == "initContainers" && !is_sidecar {
+                continue;
+            }
+            let ports = container.take("ports").and_then(|f| f.list());
             for port in ports.unwrap_or_default() {
                 let Some(mut map) = port.map() else { continue };
                 let name = map.take("name").and_then(|f| f.string()).filter(|name| !name.is_empty());

@@ -114,9 +114,10 @@ impl Reader {
                 None
             }
             (None, None, None) => {
-                // A field of another name has been reported already.
+                // A field of another name is an error already, unless it is forgiven. Leaving the peer out would not be: a list
+                // without peers means any address.
                 let is_empty = field.node.as_map().is_some_and(|entries| entries.iter().all(|(_, v)| v.is_null()));
-                if is_empty {
+                if is_empty || field.findings().is_lenient() {
                     let help = "for all pods of the namespace write `podSelector: {}`";
                     field.error_with_help("empty-peer", "must specify a peer", help);
                 }

@@ -118,6 +118,26 @@ fn faults_are_errors_12_2() {
 }
 
 #[test]
+fn lenient_reading_drops_no_peer_and_no_condition_in_3() {
+    let check = |spec: &str, expected: &[&str]| {
+        let mut out = Diagnostics::new();
+        let options = LoadOptions { lenient: true, ..LoadOptions::default() };
+        load(&[Source::new("a.yaml", policy(spec))], &options, &mut out);
+        let codes: Vec<String> = out.iter().map(|d| format!("{:?} {}", d.severity, d.code)).collect();
+        assert_eq!(codes, expected, "{spec}");
+    };
+    check("{podSelector: {}, colour: red}", &["Warning unknown-field"]);
+    check(
+        "{podSelector: {}, ingress: [{from: [{NamespaceSelector: {}}]}]}",
+        &["Error empty-peer", "Warning unknown-field"],
+    );
+    check(
+        "{podSelector: {matchExpressions: [{Key: a, operator: Exists}]}}",
+        &["Error missing-field", "Warning unknown-field"],
+    );
+}
+
+#[test]
 fn metadata_is_strict_in_3_in_5_v_18() {
     let check = |metadata: &str, expected: &[&str]| {
         let text = format!("{{kind: NetworkPolicy, metadata: {metadata}, spec: {{podSelector: {{}}}}}}");

@@ -96,7 +96,10 @@ fn follow(fields: &[Field<'_, '_>]) -> Result<Vec<usize>, ()> {
             .map_or_else(|| text(before, "name").and_then(|name| by_name.get(name)), |id| by_id.get(id));
         let Some(&target) = target else {
             let wanted = key(before).unwrap_or("without id");
-            field.error("broken-chain", format!("stands before rule `{wanted}`, which the ACL does not have"));
+            field.error(
+                "broken-chain",
+                format!("rule `{}` stands before rule `{wanted}`, which the ACL does not have", shown(index)),
+            );
             is_broken = true;
             continue;
         };

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::chain;
 use super::object::{Account, Acl, Group, GroupRuleObject, Reference, RemoteObject};
 use super::read;
-use super::script::Command;
+use super::shell::Command;
 use super::value::{self, Detail, Effect, Ends};
 use crate::base::address::Direction;
 use crate::base::decode::{Field, Findings};

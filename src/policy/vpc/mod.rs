@@ -2,7 +2,7 @@
 //! `groups` and `subnets` out (sections 15 to 17).
 //!
 //! ```text
-//!  JSON ─► read ─► Account ◄─ command ◄─ script ◄─ .ibmcloud file
+//!  JSON ─► read ─► Account ◄─ command ◄─ shell ◄─ .ibmcloud file
 //!                     └─► resolve ─► NetworkAcl, SecurityGroup, Subnet
 //! ```
 
@@ -14,7 +14,7 @@ pub mod chain;
 
 mod read;
 
-pub mod script;
+pub mod shell;
 
 mod command;
 
@@ -42,7 +42,7 @@ pub fn run_scripts(scripts: &[&Source], variables: &Variables, resources: &mut R
     let mut ordered = scripts.to_vec();
     ordered.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
     let parsed: Vec<_> =
-        ordered.iter().map(|source| script::commands(&source.path, &source.text, variables, findings)).collect();
+        ordered.iter().map(|source| shell::commands(&source.path, &source.text, variables, findings)).collect();
     if findings.errors() > 0 {
         return;
     }

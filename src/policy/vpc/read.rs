@@ -3,6 +3,7 @@
 //! ACLs, groups and their rules are read strictly. Subnets, instances and interfaces are inventory: of them only the fields that
 //! are used are looked at.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::chain;
@@ -206,8 +207,9 @@ pub(super) fn acl_rules(fields: &[Field<'_, '_>], next: chain::Next) -> Vec<AclR
     let distinct = chain::without_repeats(fields);
     let order = chain::order(&distinct, next);
     let rules: Vec<AclRule> = order.into_iter().filter_map(|field| acl_rule(&field)).collect();
-    for (at, rule) in rules.iter().enumerate() {
-        if !rule.name.is_empty() && rules[..at].iter().any(|earlier| earlier.name == rule.name) {
+    let mut names = BTreeSet::new();
+    for rule in &rules {
+        if !rule.name.is_empty() && !names.insert(rule.name.as_str()) {
             let message = format!("two rules of the ACL are named `{}`", rule.name);
             let finding = Diagnostic::warning("duplicate-rule-name", message);
             if let Some(field) = fields.first() {
@@ -399,7 +401,14 @@ fn remote(field: &Field<'_, '_>) -> Option<RemoteObject> {
     match (address.or(block), is_group) {
         (Some(net), false) => prefix(&net).map(RemoteObject::Net),
         (None, true) => Some(RemoteObject::Group(group)),
-        (None, false) => Some(RemoteObject::Any),
+        (None, false) if field.node.as_map().is_some_and(|entries| entries.iter().all(|(_, v)| v.is_null())) => {
+            Some(RemoteObject::Any)
+        }
+        (None, false) => {
+            let help = "write `address`, `cidr_block` or the `id` of a group; `{}` means any address";
+            field.error_with_help("empty-remote", "names no address and no group", help);
+            None
+        }
         (Some(net), true) => {
             net.error("remote-conflict", "names both an address and a group");
             None

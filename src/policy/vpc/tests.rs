@@ -154,6 +154,8 @@ fn group_rule_faults_are_errors_sg_8_sg_9() {
     check(r#""protocol": "icmp", "type": 255"#, &["Error out-of-range"]);
     check(r#""protocol": "icmp_tcp_udp""#, &[]);
     check(r#""protocol": "tcp", "remote": {"id": "other"}"#, &["Error unknown-reference"]);
+    check(r#""protocol": "tcp", "remote": {"href": "x"}"#, &["Error empty-remote"]);
+    check(r#""protocol": "tcp", "remote": {"cidr": "10.0.0.0/8"}"#, &["Error empty-remote", "Error unknown-field"]);
     check(r#""protocol": "tcp", "remote": {"cidr_block": "0.0.0.0/0", "id": "g1"}"#, &["Error remote-conflict"]);
     check(r#""protocol": "tcp", "local": {"id": "g1"}"#, &["Error bad-local"]);
     check(r#""protocol": "tcp", "action": "deny""#, &["Error unknown-field"]);
