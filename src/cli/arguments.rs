@@ -15,6 +15,9 @@ pub struct GatewayArguments {
     /// Policy file or directory, any number of times; replaces the gateway file's `policy:` list
     #[arg(long, value_name = "PATH")]
     pub policy: Vec<PathBuf>,
+    /// Value of a variable in `.ibmcloud` files, any number of times
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = variable)]
+    pub variables: Vec<(String, String)>,
     /// Report unknown fields of policies as warnings instead of errors
     #[arg(long)]
     pub lenient: bool,
@@ -23,8 +26,18 @@ pub struct GatewayArguments {
 impl GatewayArguments {
     /// The same as a request.
     pub fn request(&self) -> Request {
-        Request { gateway: self.gateway.clone(), policy: self.policy.clone(), lenient: self.lenient }
+        Request {
+            gateway: self.gateway.clone(),
+            policy: self.policy.clone(),
+            lenient: self.lenient,
+            variables: self.variables.iter().cloned().collect(),
+        }
     }
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    if name.is_empty() { Err("the name is empty".to_string()) } else { Ok((name.to_string(), value.to_string())) }
 }
 
 /// Form of a result.

@@ -1,5 +1,6 @@
 //! A gateway file and policy files in, a compiled program with all findings out: one load, atomic (GW-21).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub struct Request {
     pub policy: Vec<PathBuf>,
     /// Unknown fields are warnings (IN-3).
     pub lenient: bool,
+    /// Values of variables in `.ibmcloud` files.
+    pub variables: BTreeMap<String, String>,
 }
 
 /// The file that is read when none is named.
@@ -72,15 +75,13 @@ pub fn load(request: &Request, generation: u64, workers: Option<usize>) -> Outco
     let directory = plan.as_ref().map_or(PathBuf::new(), |plan| plan.directory.clone());
     let (paths, base) = match (&plan, request.policy.is_empty()) {
         (_, false) => (request.policy.clone(), PathBuf::new()),
-        (Some(plan), true) => {
-            let shown = |p: &config::PolicyPath| p.path.strip_prefix(&directory).unwrap_or(&p.path).to_path_buf();
-            (plan.policy.iter().map(shown).collect(), directory)
-        }
+        (Some(plan), true) => (plan.policy.iter().map(|p| p.path.clone()).collect(), directory),
         (None, true) => return refused(findings, Vec::new()),
     };
     let sources = collect(&paths, &base, &mut findings);
     let node = plan.as_ref().and_then(|plan| plan.site.node.clone());
-    let options = LoadOptions { lenient: request.lenient, node, ..LoadOptions::default() };
+    let options =
+        LoadOptions { lenient: request.lenient, node, variables: request.variables.clone(), ..LoadOptions::default() };
     let policy = load_policy(&sources, &options, &mut findings);
     let (Some(plan), Some(policy)) = (plan, policy) else { return refused(findings, sources) };
     if findings.has_errors() {

@@ -139,13 +139,14 @@ impl Fragments {
             dst: key.dst,
             id: key.fragment_id,
             vlan: key.vlan,
-            protocol: key.protocol,
+            // Behind an IPv6 fragment header, extension headers hide the protocol of later fragments (RFC 8200 4.5).
+            protocol: if key.has(KeyBits::V6) { 0 } else { key.protocol },
             is_v6: key.has(KeyBits::V6),
         };
         let fold = |a: u128| (a >> 64) as u64 ^ a as u64;
         let tags = u64::from(key.vlan[0]) << 48 | u64::from(key.vlan[1]) << 32 | u64::from(key.fragment_id);
         let a = mix(fold(key.src) ^ self.seed[0], fold(key.dst).rotate_left(32) ^ self.seed[1]);
-        let hash = mix(a ^ u64::from(key.protocol), tags ^ self.seed[0]);
+        let hash = mix(a ^ u64::from(datagram.protocol), tags ^ self.seed[0]);
         (datagram, hash as usize & (self.sets.len() - 1))
     }
 
@@ -286,6 +287,19 @@ mod tests {
         let tagged = Key { vlan: [5, Key::NO_VLAN], ..fragment(7, 80, 8) };
         assert_eq!(fragments.look(&tagged, Now(0)), Fate::NoFirst);
         assert_eq!(fragments.look(&fragment(7, 80, 8), Now(0)), Fate::Follow(allow()));
+    }
+
+    #[test]
+    fn gw_22_a_later_ipv6_fragment_is_found_whatever_header_it_starts_with() {
+        let mut fragments = Fragments::new(64, [3, 4]);
+        let v6 = |key: Key, protocol| {
+            let mut key = Key { protocol, ..key };
+            key.bits.0 |= KeyBits::V6;
+            key
+        };
+        fragments.remember(&v6(fragment(7, 0, 80), 6), Now(0), allow());
+        assert_eq!(fragments.look(&v6(fragment(7, 80, 8), 60), Now(0)), Fate::Follow(allow()));
+        assert_eq!(fragments.look(&fragment(7, 80, 8), Now(0)), Fate::NoFirst);
     }
 
     #[test]
