@@ -3,7 +3,7 @@
 use crate::base::diagnostic::Diagnostics;
 use crate::policy::ir::{Labels, Policy, Service};
 use crate::policy::load::{LoadOptions, load};
-use crate::policy::source::Source;
+use crate::policy::source::{Source, collect};
 
 /// Loads one file; the findings as `severity code`, in order.
 fn load_text(text: &str) -> (Option<Policy>, Vec<String>) {
@@ -201,6 +201,28 @@ fn keys_follow_the_type_svc_2() {
     assert!(headless.services[0].cluster_addresses.is_empty());
     let named = load_clean(&service("type: ExternalName, externalName: example.com, ports: [{port: 80}]", ""));
     assert!(named.services[0].cluster_addresses.is_empty());
+}
+
+#[test]
+fn the_stand_in_example_loads_whole() {
+    let beside = std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared"));
+    let found = [Some(beside), std::env::var_os("RINGWALL_SHARED").map(Into::into)];
+    let Some(shared) = found.into_iter().flatten().find(|path| path.is_dir()) else {
+        return println!("skipped: the shared examples are not there");
+    };
+    let mut out = Diagnostics::new();
+    let folder = shared.join("spec/examples/kubernetes-stand-in");
+    let sources = collect(&["policies".into()], &folder, &mut out);
+    let policy = load(&sources, &LoadOptions::default(), &mut out).unwrap();
+    assert!(out.is_empty(), "{out:?}");
+    assert_eq!(table(&policy.services[0]), ["6/80/30080 -> 172.30.1.10|8080"]);
+    assert_eq!(policy.pods.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["client-1", "nginx-1"]);
+    let rules = policy.rulesets.iter().find(|rules| rules.display == "shop/knp.default.access-nginx").unwrap();
+    assert_eq!(policy.pods.iter().map(|pod| rules.selector.evaluate(&pod.labels)).collect::<Vec<_>>(), [false, true]);
+    let source = &rules.ingress.as_deref().unwrap()[0].source;
+    let reached = policy.pods.iter().map(|pod| source.selector.as_ref().unwrap().evaluate(&pod.labels));
+    assert_eq!(reached.collect::<Vec<_>>(), [true, false]);
+    assert!(policy.converted["shop/knp.default.access-nginx"].contains("run == 'access'"));
 }
 
 #[test]

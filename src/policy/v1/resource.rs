@@ -89,8 +89,6 @@ fn types(field: &Field<'_, '_>) -> Vec<bool> {
 }
 
 pub(super) fn read_profile(mut resource: Resource<'_, '_>, context: &mut Context<'_>) {
-    let findings = resource.root.findings();
-    let errors_before = findings.errors();
     let mut profile_name = String::new();
     let mut applied = Labels::new();
     if let Some(mut metadata) = metadata(&mut resource.root) {
@@ -113,10 +111,9 @@ pub(super) fn read_profile(mut resource: Resource<'_, '_>, context: &mut Context
     }
     resource.root.ignore(&["status"]);
     resource.root.finish();
-    if findings.errors() == errors_before {
-        let name = name::profile_name(&profile_name);
-        context.resources.profiles.insert(name, LabelledProfile { profile, labels: applied });
-    }
+    // Also when it is in error: whoever names it should not be told that it is missing.
+    let name = name::profile_name(&profile_name);
+    context.resources.profiles.insert(name, LabelledProfile { profile, labels: applied });
 }
 
 pub(super) fn read_host_endpoint(mut resource: Resource<'_, '_>, context: &mut Context<'_>) {

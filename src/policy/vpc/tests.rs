@@ -219,6 +219,17 @@ fn subnets_take_the_acl_they_name_themselves_gw_3() {
 }
 
 #[test]
+fn a_faulty_rule_is_the_only_finding_about_its_acl_and_group() {
+    let acl = acl(&rule(r#""protocol": "tcp", "destination_port_min": 0"#));
+    let group = group(r#"{"direction": "inbound", "protocol": "tcp", "port_min": 1, "remote": {"id": "g1"}}"#);
+    let text = format!(
+        r#"{{"network_acls": [{acl}], "security_groups": [{group}],
+            "subnets": [{{"id": "s1", "name": "s", "ipv4_cidr_block": "10.0.0.0/24", "network_acl": {{"id": "a1", "name": "acl"}}}}]}}"#
+    );
+    assert_eq!(load_text(&text).1, ["Error out-of-range", "Error bad-port"]);
+}
+
+#[test]
 fn lists_and_repeats_are_handled_in_8() {
     let check = |text: &str, acls: usize, expected: &[&str]| {
         let (policy, codes) = load_text(text);
