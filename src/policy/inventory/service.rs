@@ -23,14 +23,16 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
 
 /// Fields of `spec` that change nothing on this box (GW-8).
-const IGNORED: [&str; 8] = [
+const IGNORED: [&str; 10] = [
     "externalTrafficPolicy",
     "healthCheckNodePort",
     "internalTrafficPolicy",
+    "ipFamily",
     "ipFamilyPolicy",
     "loadBalancerClass",
     "sessionAffinity",
     "sessionAffinityConfig",
+    "topologyKeys",
     "trafficDistribution",
 ];
 

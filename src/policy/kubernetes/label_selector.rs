@@ -93,6 +93,10 @@ pub fn scoped_selector(pods: Option<&LabelSelector>, namespaces: Option<&LabelSe
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::identity::{self, inherit};
+    use crate::policy::ir::Labels;
+    use crate::policy::resources::Resources;
+    use crate::policy::selector::Selector;
 
     fn span() -> Span {
         Span { file: "test".into(), line: 1, column: 1 }
@@ -121,5 +125,71 @@ mod tests {
         let not_in = required("x", Operator::NotIn(vec!["p".into(), "q".into()]));
         check(Some(equal(&[("a", "b")])), Some(not_in), "a == 'b' && pcns.x not in { 'p', 'q' }");
         check(None, Some(required("x", Operator::DoesNotExist)), "! has(pcns.x)");
+    }
+
+    /// KNP-6: what a LabelSelector means, straight from the API's words.
+    fn matches(selector: &LabelSelector, labels: &Labels) -> bool {
+        selector.equal.iter().all(|l| labels.get(&l.key) == Some(&l.value))
+            && selector.requirements.iter().all(|r| match (&r.operator, labels.get(&r.key)) {
+                (Operator::In(values), found) => found.is_some_and(|found| values.contains(found)),
+                (Operator::NotIn(values), found) => found.is_none_or(|found| !values.contains(found)),
+                (Operator::Exists, found) => found.is_some(),
+                (Operator::DoesNotExist, found) => found.is_none(),
+            })
+    }
+
+    #[test]
+    fn converted_peers_reach_exactly_the_pods_that_the_api_means_knp_6_id_3_id_4() {
+        let labels =
+            |pairs: &[(&str, &str)]| -> Labels { pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect() };
+        let values = |list: &[&str]| list.iter().map(|v| v.to_string()).collect();
+        let both = LabelSelector { requirements: required("b", Operator::Exists).requirements, ..equal(&[("a", "x")]) };
+        let selectors = [
+            LabelSelector::default(),
+            equal(&[("a", "x")]),
+            equal(&[("a", "")]),
+            equal(&[("a", "x"), ("b", "y")]),
+            required("a", Operator::In(values(&["x", "y"]))),
+            required("a", Operator::NotIn(values(&["x", "y"]))),
+            required("a", Operator::Exists),
+            required("a", Operator::DoesNotExist),
+            required("kubernetes.io/metadata.name", Operator::In(values(&["shop"]))),
+            both,
+        ];
+        let label_sets = [
+            labels(&[]),
+            labels(&[("a", "x")]),
+            labels(&[("a", "")]),
+            labels(&[("a", "z"), ("b", "y")]),
+            labels(&[("a", "x"), ("b", "y")]),
+        ];
+        let (mut hits, mut misses) = (0, 0);
+        for own in &label_sets {
+            for (namespace, namespace_labels) in
+                ["shop", "other"].into_iter().flat_map(|n| label_sets.iter().map(move |l| (n, l)))
+            {
+                let mut resources = Resources::default();
+                resources.namespaces.insert(namespace.to_string(), namespace_labels.clone());
+                let mut endpoint = own.clone();
+                endpoint.insert(NAMESPACE.to_string(), namespace.to_string());
+                endpoint.insert(ORCHESTRATOR.to_string(), "k8s".to_string());
+                inherit(&mut endpoint, &identity::namespace_labels(&resources, namespace));
+                let mut in_api = namespace_labels.clone();
+                in_api.insert("kubernetes.io/metadata.name".to_string(), namespace.to_string());
+                for pods in [None].into_iter().chain(selectors.iter().map(Some)) {
+                    for namespaces in [None].into_iter().chain(selectors.iter().map(Some)) {
+                        let expected = pods.is_none_or(|s| matches(s, own))
+                            && namespaces.map_or(namespace == "shop", |s| matches(s, &in_api));
+                        let text = scoped_selector(pods, namespaces, "shop");
+                        let found = Selector::parse(&text).unwrap().evaluate(&endpoint);
+                        assert_eq!(found, expected, "{text} on {endpoint:?}");
+                        // Neither a host endpoint nor a network set is ever reached.
+                        assert!(!Selector::parse(&text).unwrap().evaluate(own), "{text}");
+                        *(if expected { &mut hits } else { &mut misses }) += 1;
+                    }
+                }
+            }
+        }
+        assert!(hits > 500 && misses > 500, "{hits} {misses}");
     }
 }

@@ -6,7 +6,7 @@ use crate::base::address::Direction;
 use crate::base::diagnostic::Diagnostics;
 use crate::policy::ir::{NetworkAcl, Policy, Protocols, Remote};
 use crate::policy::load::{LoadOptions, load};
-use crate::policy::source::Source;
+use crate::policy::source::{Source, collect};
 
 fn load_files(files: &[(&str, &str)], variables: &[(&str, &str)]) -> (Option<Policy>, Vec<String>) {
     let mut out = Diagnostics::new();
@@ -308,6 +308,20 @@ fn new_acls_let_everything_through_acl_4_f8() {
     assert_eq!(names(&given.unwrap().acls[1]), ["0 g"]);
     let (unloaded, codes) = run("ibmcloud is subnet-update elsewhere --network-acl-id acl", &[]);
     assert_eq!((unloaded.unwrap().acls[0].subnets.as_slice(), codes.len()), (["elsewhere".to_string()].as_slice(), 0));
+}
+
+#[test]
+fn rules_may_come_from_a_file_beside_the_script() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("rules.txt", &format!("[{}]", rule(r#""name": "g", "protocol": "tcp", "before": {"name": "unused"}"#)));
+    write("a.ibmcloud", "ibmcloud is network-acl-create new --rules @rules.txt\n");
+    write("b.ibmcloud", "ibmcloud is network-acl-create newer --source-acl-id new\n");
+    let mut out = Diagnostics::new();
+    let sources = collect(&[".".into()], folder.path(), &mut out);
+    let policy = load(&sources, &LoadOptions::default(), &mut out).unwrap();
+    assert_eq!(policy.acls.iter().map(names).collect::<Vec<_>>(), [["0 g"], ["0 g"]]);
+    assert!(policy.acls[0].rules[0].span.file.ends_with("rules.txt"));
 }
 
 #[test]
