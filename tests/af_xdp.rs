@@ -352,6 +352,50 @@ fn what_cannot_be_is_refused_with_object_and_cure() {
 }
 
 #[test]
+fn without_privileges_it_names_the_capabilities() {
+    if !is_possible() {
+        return;
+    }
+    let lab = Lab::new(1);
+    let binary = env::current_exe().unwrap();
+    let mut command = lab.inside("g", "setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"]).arg(binary);
+    command.args(["in_a_role", "--exact", "--ignored", "--nocapture"]);
+    command.env("RINGWALL_ROLE", "gateway").envs(words(Mode::Auto, 1));
+    let out = command.output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    if said.contains("setpriv") || said.contains("Permission denied") {
+        eprintln!("skipped: no `setpriv`, or nobody may read the test: {said}");
+        return;
+    }
+    assert!(
+        said.contains("is not permitted; run as root or with CAP_NET_ADMIN") || said.contains("CAP_NET_RAW"),
+        "{said}"
+    );
+    assert_eq!(out.status.code(), Some(5), "{said}");
+}
+
+#[test]
+fn an_interface_that_goes_ends_the_gateway() {
+    if !is_possible() {
+        return;
+    }
+    let mut lab = Lab::new(1);
+    let (index, _) = lab.gateway(&words(Mode::Copy, 1));
+    ip(&["-n", &lab.namespace("g"), "link", "del", "dn0"]);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let status = loop {
+        if let Some(status) = lab.children[index].try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "it goes on");
+        thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(status.code(), Some(5));
+    assert!(!lab.link("up0").contains("xdp"), "{}", lab.link("up0"));
+}
+
+#[test]
 fn a_port_that_carries_a_program_is_left_alone_and_its_program_named() {
     if !is_possible() {
         return;

@@ -85,6 +85,12 @@ pub enum RunError {
     /// Signals or descriptors are not to be had.
     #[error("cannot prepare for running: {0}")]
     System(#[from] io::Error),
+    /// An interface was removed while running; its sockets are dead.
+    #[error("interface `{interface}` has gone; forwarding has ended")]
+    InterfaceGone {
+        /// Its name.
+        interface: String,
+    },
     /// A worker stopped by a defect.
     #[error("worker {worker} stopped by a defect: {message}; forwarding has ended")]
     Worker {
@@ -100,7 +106,7 @@ impl RunError {
     pub fn class(&self) -> ErrorClass {
         match self {
             RunError::Open(error) => error.class(),
-            RunError::System(_) => ErrorClass::Environment,
+            RunError::System(_) | RunError::InterfaceGone { .. } => ErrorClass::Environment,
             RunError::Worker { .. } => ErrorClass::Defect,
         }
     }
@@ -268,7 +274,7 @@ pub fn run<J: Judge>(
         if failed.is_none() && wait_until_ready(&inbox, spawned.len()) {
             tracing::info!("ready: {}", describe(&ports, spawned.len()));
             started(control.clone());
-            attend(&inbox, &control, &mut reload);
+            failed = attend(&inbox, &control, &mut reload, &ports).err();
         }
         let elapsed = start.elapsed();
         programs.detach();
@@ -349,13 +355,18 @@ fn wait_until_ready(inbox: &Receiver<Event>, workers: usize) -> bool {
 }
 
 /// Serves events until the run is to stop.
-fn attend<L>(inbox: &Receiver<Event>, control: &Control<L>, reload: &mut impl FnMut() -> Reload<L>) {
+fn attend<L>(
+    inbox: &Receiver<Event>,
+    control: &Control<L>,
+    reload: &mut impl FnMut() -> Reload<L>,
+    ports: &[PortReport; 2],
+) -> Result<(), RunError> {
     loop {
         match inbox.recv_timeout(ROUND) {
             Ok(Event::Ready) => {}
             Ok(Event::Stop(who)) => {
                 tracing::info!("stopping: {who}");
-                return;
+                return Ok(());
             }
             Ok(Event::Reload) => match reload() {
                 Reload::Publish(load) => {
@@ -367,8 +378,13 @@ fn attend<L>(inbox: &Receiver<Event>, control: &Control<L>, reload: &mut impl Fn
                     tracing::error!("reload refused: generation {} stays in force", control.generation());
                 }
             },
-            Ok(Event::Gone) | Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => control.desks.iter().for_each(|desk| desk.collect_retired()),
+            Ok(Event::Gone) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) => {
+                control.desks.iter().for_each(|desk| desk.collect_retired());
+                if let Some(port) = ports.iter().find(|port| port.is_gone()) {
+                    return Err(RunError::InterfaceGone { interface: port.interface.clone() });
+                }
+            }
         }
     }
 }

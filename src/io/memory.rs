@@ -178,6 +178,7 @@ pub struct MemoryPort {
     transmit: Producer,
     completion: Consumer,
     pool: Pool,
+    longest: usize,
 }
 
 /// The far end of an in-memory port: what it injects the port receives, what the port transmits it takes.
@@ -216,6 +217,7 @@ pub fn memory(ports: usize, slots: usize, frame_size: usize) -> Vec<Plugged> {
             transmit: Producer::new(&transmit),
             completion: Consumer::new(&completion),
             pool: Pool::new(first..first + each as u32, Depot::clone(&region.depot)),
+            longest: frame_size,
         };
         port.refill();
         port.pool.spill();
@@ -245,6 +247,12 @@ impl MemoryPort {
             self.pool.put(unpack(entry).0);
         }
         self.completion.release();
+    }
+
+    /// The same port for frames of at most this many bytes.
+    pub fn limited(mut self, longest: usize) -> MemoryPort {
+        self.longest = longest;
+        self
     }
 
     /// Chunks in the pool and the rings of this port, seen from this end; wires must rest meanwhile.
@@ -320,7 +328,7 @@ impl Port for MemoryPort {
 
     #[inline]
     fn longest(&self) -> usize {
-        self.region.frame_size
+        self.longest
     }
 }
 
@@ -384,6 +392,8 @@ impl Wire {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
     fn two() -> [Plugged; 2] {
@@ -454,6 +464,49 @@ mod tests {
             up.refill();
         }
         conserved(&[&up, &down]);
+    }
+
+    /// A ring against the obvious queue, whatever is done in whatever order: what was published comes out, in order, once.
+    #[test]
+    fn a_ring_is_a_queue_of_what_was_published() {
+        for seed in 1..200u64 {
+            let ring = Ring::new(8);
+            let (mut producer, mut consumer) = (Producer::new(&ring), Consumer::new(&ring));
+            // Positions wrap; start near the end of their range.
+            for position in [&mut producer.next, &mut producer.consumed, &mut consumer.next, &mut consumer.produced] {
+                *position = u32::MAX - 20;
+            }
+            ring.produced.store(u32::MAX - 20, Ordering::Relaxed);
+            ring.consumed.store(u32::MAX - 20, Ordering::Relaxed);
+            let (mut staged, mut published, mut unreleased) = (Vec::new(), VecDeque::new(), 0);
+            let (mut dice, mut next) = (seed, 0u64);
+            for step in 0..500 {
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                match dice >> 62 {
+                    0 => {
+                        let has_room = staged.len() + published.len() + unreleased < 8;
+                        assert_eq!(producer.push(next), has_room, "seed {seed} step {step}");
+                        if has_room {
+                            staged.push(next);
+                            next += 1;
+                        }
+                    }
+                    1 => {
+                        producer.publish();
+                        published.extend(staged.drain(..));
+                    }
+                    2 => {
+                        let expected: Option<u64> = published.pop_front();
+                        assert_eq!(consumer.pop(), expected, "seed {seed} step {step}");
+                        unreleased += usize::from(expected.is_some());
+                    }
+                    _ => {
+                        consumer.release();
+                        unreleased = 0;
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -208,7 +208,7 @@ impl<P: Port, J: Judge> Line<P, J> {
             self.settle(direction, Sorting::ByOwner, now, tap);
         } else {
             // Nothing new, but frames of an earlier burst may wait for a device that was busy.
-            self.ports[direction as usize].flush();
+            self.ports[direction.reverse() as usize].flush();
         }
         received
     }

@@ -154,10 +154,22 @@ impl Settings {
 pub struct PortReport {
     /// The interface.
     pub interface: String,
+    /// Its index, another one if it is made again under the same name.
+    pub index: u32,
     /// How frames are received and sent; never [`Mode::Auto`].
     pub mode: Mode,
     /// For each queue, whether the kernel says that its socket got zero-copy.
     pub zero_copy: Vec<bool>,
+}
+
+impl PortReport {
+    /// Whether the interface was removed since; it may have been made again under the same name.
+    pub fn is_gone(&self) -> bool {
+        match Interface::query(&self.interface) {
+            Ok(now) => now.index != self.index,
+            Err(error) => matches!(error, OpenError::NoInterface { .. }),
+        }
+    }
 }
 
 /// Two ports, ready to forward.
@@ -341,6 +353,7 @@ fn attempt_once(settings: &Settings, interfaces: &[Interface; 2], frames: u32, m
     let [uplink, downlink] = ports;
     let report = |interface: &Interface, queues: &[Queue]| PortReport {
         interface: interface.name.clone(),
+        index: interface.index,
         mode,
         zero_copy: queues.iter().map(|queue| sys::is_zero_copy(queue.socket()).unwrap_or(false)).collect(),
     };

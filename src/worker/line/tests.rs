@@ -106,6 +106,33 @@ fn a_transmit_ring_that_stays_full_costs_the_frames_that_do_not_fit_and_nothing_
 }
 
 #[test]
+fn a_frame_longer_than_the_other_port_takes_is_dropped_and_counted() {
+    let [(up, mut outside), (down, mut inside)]: [Plugged; 2] =
+        memory(2, 64, 2048).try_into().unwrap_or_else(|_| unreachable!("two were asked for"));
+    let mut line = Line::new(up, down.limited(100), ByFirstBytes::default());
+    assert!(outside.inject(&[1; 100]) && outside.inject(&[1; 101]) && inside.inject(&[1; 101]));
+    line.turn(Now(1), &mut NoTap);
+    assert_eq!((inside.drain(), outside.drain()), (1, 1), "the uplink takes longer ones");
+    assert_eq!(line.fates().too_long[0], Tally { packets: 1, bytes: 101 });
+}
+
+/// GW-30: golden bytes of a UDP datagram 10.0.0.1:1 > 10.0.0.2:2 with the data `AB`, whose checksum field holds the sum of the
+/// pseudo-header: 0a00 + 0001 + 0a00 + 0002 + 0011 + 000a = 141e. The whole sum is 141e + 0001 + 0002 + 000a + 4142 = 556d.
+#[test]
+fn a_half_made_checksum_is_completed_before_it_leaves_and_counted() {
+    let mut all = lines(1);
+    let (line, [outside, inside]) = &mut all[0];
+    let mut bytes = vec![1u8, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0x08, 0x00];
+    bytes.extend([0x45, 0, 0, 30, 0, 0, 0, 0, 64, 17, 0x66, 0xcd, 10, 0, 0, 1, 10, 0, 0, 2]);
+    bytes.extend([0, 1, 0, 2, 0, 10, 0x14, 0x1e, 0x41, 0x42]);
+    assert!(outside.inject(&bytes));
+    line.turn(Now(1), &mut NoTap);
+    let sent = inside.take().unwrap();
+    assert_eq!(sent[40..42], (!0x556du16).to_be_bytes());
+    assert_eq!((line.fates().completed, &sent[..40], &sent[42..]), (1, &bytes[..40], &bytes[42..]));
+}
+
+#[test]
 fn a_frame_goes_to_the_worker_that_owns_its_flow_and_keeps_its_order() {
     let mut all = lines(2);
     for number in 0..20u8 {
