@@ -346,7 +346,7 @@ fn what_cannot_be_is_refused_with_object_and_cure() {
     ip(&["-n", &gateway, "link", "set", "dn0", "down"]);
     check(Mode::Auto, 1, 3, "interface `dn0` is down; `ip link set dn0 up`");
     ip(&["-n", &gateway, "link", "set", "dn0", "up", "mtu", "4000"]);
-    check(Mode::Auto, 1, 3, "has MTU 4000, so frames of up to 4022 bytes; a chunk of 4096 bytes holds 3840");
+    check(Mode::Auto, 1, 3, "has MTU 4000, so frames of up to 4022 bytes; a chunk of 2048 bytes holds 1792");
     ip(&["-n", &gateway, "link", "set", "dn0", "name", "else0"]);
     check(Mode::Auto, 1, 3, "no interface `dn0`");
 }
@@ -478,6 +478,7 @@ fn with_an_engine_both_directions_of_a_flow_meet_at_the_worker_that_owns_it() {
     let mut lab = Lab::new(2);
     let mut words = words(Mode::Copy, 2);
     words.push(("RINGWALL_ENGINE", "yes".into()));
+    words.push(("RINGWALL_CHUNK", "4096".into()));
     let (gateway, _) = lab.gateway(&words);
     for _ in 0..3 {
         lab.datagrams();
@@ -536,7 +537,9 @@ fn gateway(mode: &str, queues: u32) {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     let modes = [Mode::Auto, Mode::ZeroCopy, Mode::Copy, Mode::Generic];
     let mode = modes.into_iter().find(|m| m.name() == mode).unwrap();
-    let ports = Settings { uplink: "up0".into(), downlink: "dn0".into(), queues, mode, ..Settings::default() };
+    let frame_size = env::var("RINGWALL_CHUNK").map_or(2048, |size| size.parse().unwrap());
+    let ports =
+        Settings { uplink: "up0".into(), downlink: "dn0".into(), queues, mode, frame_size, ..Settings::default() };
     let settings = RunSettings::new(ports);
     let reload = || Reload::Publish(().into());
     let outcome = if env::var("RINGWALL_ENGINE").is_ok() {

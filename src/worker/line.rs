@@ -15,6 +15,9 @@ pub use crate::engine::counters::Tally;
 
 /// Sees every frame with its decision, before its fate: captures of what was dropped, lines of verdicts.
 pub trait Tap {
+    /// Whether it looks at all; if not, it is not called.
+    const LOOKS: bool = true;
+
     /// A frame of the burst was judged.
     fn judged(&mut self, seen: Judged<'_>);
 }
@@ -41,6 +44,8 @@ pub struct Judged<'a> {
 pub struct NoTap;
 
 impl Tap for NoTap {
+    const LOOKS: bool = false;
+
     #[inline(always)]
     fn judged(&mut self, _: Judged<'_>) {}
 }

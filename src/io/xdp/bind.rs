@@ -86,7 +86,8 @@ pub(super) fn bind(
             cure: "use a kernel built with CONFIG_XDP_SOCKETS=y",
         }
         .into(),
-        Some(libc::EOPNOTSUPP | libc::EINVAL) if mode == Mode::ZeroCopy => Step::Next { interface, source: error },
+        // Drivers refuse zero-copy in many ways: no support, no memory, not for this queue, not for a UMEM of two devices.
+        _ if mode == Mode::ZeroCopy => Step::Next { interface, source: error },
         _ => {
             let action = format!("bind a socket to queue {queue}");
             OpenError::System { action, interface: Some(interface), source: error }.into()

@@ -94,7 +94,7 @@ impl Default for Settings {
             queues: 1,
             receive_ring: 2048,
             transmit_ring: 2048,
-            frame_size: 4096,
+            frame_size: 2048,
             frame_count: None,
             mode: Mode::Auto,
             huge_pages: false,

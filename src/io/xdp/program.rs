@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use aya::maps::{HashMap, MapError, PerCpuArray, XskMap};
 use aya::programs::links::FdLink;
 use aya::programs::{Xdp, XdpMode};
+use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 
 use super::netlink::Interface;
@@ -135,6 +136,18 @@ impl AsRawFd for Descriptor {
 }
 
 fn attach(loaded: &mut Ebpf, interface: &Interface, mode: XdpMode) -> Result<FdLink, AttachError> {
+    let no_link = || {
+        AttachError::Final(OpenError::Feature {
+            feature: "the BPF link for XDP",
+            interface: Some(interface.name.clone()),
+            source: io::Error::from_raw_os_error(libc::EOPNOTSUPP),
+            cure: "use Linux 5.11 or later",
+        })
+    };
+    // Without links (before Linux 5.9) the program would outlive a process that is killed, so it is not even tried.
+    if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 11, 0)) {
+        return Err(no_link());
+    }
     let program = program(loaded).map_err(AttachError::Final)?;
     let id = program.attach_to_if_index(interface.index, mode).map_err(|error| {
         let Some(source) = os_error(&error) else {
@@ -149,15 +162,7 @@ fn attach(loaded: &mut Ebpf, interface: &Interface, mode: XdpMode) -> Result<FdL
         }
     })?;
     let link = program.take_link(id).map_err(|error| AttachError::Final(OpenError::Program(chain(&error))))?;
-    // Without links (before Linux 5.9) the program would outlive a process that is killed; dropping the link takes it off.
-    FdLink::try_from(link).map_err(|_| {
-        AttachError::Final(OpenError::Feature {
-            feature: "the BPF link for XDP",
-            interface: Some(interface.name.clone()),
-            source: io::Error::from_raw_os_error(libc::EINVAL),
-            cure: "use Linux 5.11 or later",
-        })
-    })
+    FdLink::try_from(link).map_err(|_| no_link())
 }
 
 /// Which program it is that occupies the interface.
