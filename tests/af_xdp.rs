@@ -352,6 +352,31 @@ fn what_cannot_be_is_refused_with_object_and_cure() {
 }
 
 #[test]
+fn huge_pages_are_taken_when_there_are_any_and_missed_with_a_warning() {
+    if !is_possible() {
+        return;
+    }
+    let mut lab = Lab::new(1);
+    let mut words = words(Mode::Copy, 1);
+    words.push(("RINGWALL_HUGE", "yes".into()));
+    let free = || {
+        let facts = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let line = facts.lines().find(|line| line.starts_with("HugePages_Free:")).unwrap().to_string();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let before = free();
+    let (gateway, said) = lab.gateway(&words);
+    // 2 queues of 3 * 2048 + 2 * 2048 + 256 + 128 chunks of 2048 bytes.
+    let needed = 2 * (5 * 2048 + 384) * 2048 / (2 << 20) + 1;
+    let warned = said.contains(&format!("no huge pages for the frames; `sysctl vm.nr_hugepages={needed}`"));
+    assert_eq!(warned, before < needed, "{before} free, {said}");
+    assert_eq!(free(), if warned { before } else { before - needed }, "{said}");
+    lab.datagrams();
+    lab.stop(gateway);
+    assert_eq!(free(), before, "given back");
+}
+
+#[test]
 fn without_privileges_it_names_the_capabilities() {
     if !is_possible() {
         return;
@@ -537,18 +562,24 @@ fn gateway(mode: &str, queues: u32) {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     let modes = [Mode::Auto, Mode::ZeroCopy, Mode::Copy, Mode::Generic];
     let mode = modes.into_iter().find(|m| m.name() == mode).unwrap();
-    let frame_size = env::var("RINGWALL_CHUNK").map_or(2048, |size| size.parse().unwrap());
-    let ports =
-        Settings { uplink: "up0".into(), downlink: "dn0".into(), queues, mode, frame_size, ..Settings::default() };
+    let ports = Settings {
+        uplink: "up0".into(),
+        downlink: "dn0".into(),
+        queues,
+        mode,
+        frame_size: env::var("RINGWALL_CHUNK").map_or(2048, |size| size.parse().unwrap()),
+        huge_pages: env::var("RINGWALL_HUGE").is_ok(),
+        ..Settings::default()
+    };
     let settings = RunSettings::new(ports);
     let reload = || Reload::Publish(().into());
     let outcome = if env::var("RINGWALL_ENGINE").is_ok() {
-        let (load, engine) = (allow_all(), engine::Settings::default());
+        let load = allow_all();
         let again = Arc::clone(&load);
         daemon::run(
             &settings,
             load,
-            |_, load| EngineJudge::new(load, &engine),
+            |worker, load| EngineJudge::new(load, &engine::Settings { worker, ..engine::Settings::default() }),
             |_| (),
             || Reload::Publish(again.clone()),
         )

@@ -65,7 +65,8 @@ pub struct EngineJudge<T: Trace = NoTrace> {
 }
 
 impl EngineJudge {
-    /// An engine with empty tables, without a trace. All memory is taken here.
+    /// An engine with empty tables, without a trace. All memory is taken here. All workers of a run must get the same seed:
+    /// it decides who owns a flow.
     pub fn new(load: Arc<Load>, settings: &crate::engine::Settings) -> EngineJudge {
         EngineJudge::traced(load, settings, NoTrace)
     }
