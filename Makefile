@@ -37,7 +37,7 @@ setup:
 	    echo "there is no apt-get here: install what these Debian packages hold: $${missing[*]}" >&2; exit 1; \
 	  fi; \
 	  $(SUDO) apt-get update -qq; \
-	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -qq -y --no-install-recommends "$${missing[@]}"; \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$${missing[@]}"; \
 	fi
 	@wanted=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
 	if ! command -v cargo >/dev/null; then \

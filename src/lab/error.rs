@@ -28,6 +28,9 @@ pub enum LabError {
         /// Its exit code, if it ended by itself.
         exit: Option<u8>,
     },
+    /// The user wants to stop.
+    #[error("interrupted")]
+    Interrupted,
     /// A file or socket.
     #[error("{what}: {source}")]
     System {
@@ -55,6 +58,7 @@ impl LabError {
         match self {
             LabError::Usage(_) => 2,
             LabError::Privilege(_) | LabError::Tool { .. } => 5,
+            LabError::Interrupted => 1,
             LabError::Gateway { exit, .. } => exit.filter(|code| *code != 0).unwrap_or(1),
             LabError::System { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied => 5,

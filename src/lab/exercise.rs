@@ -114,7 +114,7 @@ pub fn play(
     let mut held: Option<Connection> = None;
     for (index, lesson) in LESSONS.iter().enumerate() {
         if interrupted.load(Ordering::Relaxed) {
-            return Err(LabError::Usage("interrupted".to_owned()));
+            return Err(LabError::Interrupted);
         }
         before(lesson);
         session.load(settings, lesson)?;

@@ -355,12 +355,15 @@ fn without_colours(text: &str) -> String {
     plain
 }
 
+/// The hardware profile for virtual links, with this lab's mode and queues in the place of its own.
 fn profile_text(settings: Settings) -> String {
-    format!(
-        "apiVersion: ringwall/v1\nkind: HardwareProfile\nname: lab\ndriver: veth\nmode: {}\nqueues: {}\n",
-        settings.mode.word(),
-        settings.queues
-    )
+    let template = include_str!("../../hw-profiles/veth-lab.yaml");
+    let own = [format!("mode: {}", settings.mode.word()), format!("queues: {}", settings.queues)];
+    let replace = |line: &str| -> String {
+        let key = line.split(':').next();
+        own.iter().find(|field| field.split(':').next() == key).cloned().unwrap_or_else(|| line.to_owned())
+    };
+    template.lines().map(|line| replace(line) + "\n").collect()
 }
 
 fn gateway_text() -> String {
@@ -403,6 +406,13 @@ mod tests {
         check("ERROR reload refused: generation 1 stays in force", 0);
         check("INFO published generation=7", 7);
         check("INFO a generation without a number", 0);
+    }
+
+    #[test]
+    fn the_profile_has_the_mode_and_queues_of_the_lab() {
+        let text = profile_text(Settings { queues: 5, mode: Mode::Generic, datapath: Datapath::Ringwall });
+        let count = |line: &str| text.lines().filter(|l| *l == line).count();
+        assert_eq!((count("mode: generic"), count("queues: 5"), count("driver: veth")), (1, 1, 1), "{text}");
     }
 
     #[test]
