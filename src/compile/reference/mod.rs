@@ -3,21 +3,20 @@
 //! It shares no table and no shortcut with the compiled program and stays forever as its oracle. Each packet looks up every
 //! label of everything again; nothing is prepared.
 
+mod lists;
+mod rules;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::failsafe_ports;
 use super::layout::is_own;
 use crate::base::address::{Direction, Family, address};
-use crate::base::site::{DefaultVerdict, FailsafeMode, Segment, Site, V1Forward};
+use crate::base::site::{DefaultVerdict, FailsafeMode, Segment, Site};
 use crate::engine::decision::{FlowState, Reason, Stage, Verdict};
 use crate::engine::judge::{Standing, Track};
 use crate::packet::{Key, KeyBits};
-use crate::policy::ir::{
-    AclRule, Action, FailsafePort, GroupRule, Hook, HostEndpoint, Icmp, Labels, NamedPort, NetworkAcl, Peer, Pod,
-    Policy, PolicyDirection, Port, Profile, Protocols, Remote, Rule, SecurityGroup, TierDefault,
-};
+use crate::policy::ir::{HostEndpoint, NetworkAcl, Pod, Policy, PolicyDirection, SecurityGroup};
 
 /// What the reference thinks of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,8 +113,6 @@ impl<'a> Reference<'a> {
         self.deny(Reason::InvalidState, Stage::Flow)
     }
 
-    // ---- who governs -------------------------------------------------------------------------------------------------
-
     fn own(&self, port: &Option<String>) -> Option<&'a HostEndpoint> {
         let mut own: Vec<&HostEndpoint> = self.policy.host_endpoints.iter().filter(|e| is_own(e, self.site)).collect();
         own.sort_by(|a, b| a.name.cmp(&b.name));
@@ -194,319 +191,6 @@ impl<'a> Reference<'a> {
             FailsafeMode::None => false,
         }
     }
-
-    // ---- one rule ----------------------------------------------------------------------------------------------------
-
-    /// Whether something with matching labels has the address.
-    fn is_selected(&self, address: IpAddr, matches: impl Fn(&Labels) -> bool) -> bool {
-        self.policy.pods.iter().any(|p| p.addresses.contains(&address) && matches(&p.labels))
-            || self.policy.host_endpoints.iter().any(|e| e.addresses.contains(&address) && matches(&e.labels))
-            || self
-                .policy
-                .network_sets
-                .iter()
-                .any(|s| s.nets.iter().any(|n| n.contains(&address)) && matches(&s.labels))
-    }
-
-    fn declares(
-        &self,
-        address: IpAddr,
-        name: &str,
-        protocol: u8,
-        port: u16,
-        matches: impl Fn(&Labels) -> bool,
-    ) -> bool {
-        let has =
-            |ports: &[NamedPort]| ports.iter().any(|p| p.name == name && p.protocol == protocol && p.port == port);
-        self.policy.pods.iter().any(|p| p.addresses.contains(&address) && has(&p.ports) && matches(&p.labels))
-            || self
-                .policy
-                .host_endpoints
-                .iter()
-                .any(|e| e.addresses.contains(&address) && has(&e.ports) && matches(&e.labels))
-    }
-
-    fn rule_matches(&self, rule: &Rule) -> bool {
-        let p = &self.packet;
-        let implied = match rule.protocol {
-            Some(1) => Some(Family::V4),
-            Some(58) => Some(Family::V6),
-            _ => None,
-        };
-        rule.family.or(implied).is_none_or(|f| f == p.family)
-            && rule.protocol.is_none_or(|n| n == p.protocol)
-            && rule.not_protocol.is_none_or(|n| n != p.protocol)
-            && rule.icmp.is_none_or(|i| p.has_l4 && icmp_is(i, p.dport))
-            && rule.not_icmp.is_none_or(|i| !self.is_icmp() || (p.has_l4 && !icmp_is(i, p.dport)))
-            && self.peer_matches(&rule.source, p.src, p.sport, true)
-            && self.peer_matches(&rule.destination, p.dst, p.dport, false)
-    }
-
-    fn is_icmp(&self) -> bool {
-        matches!((self.packet.family, self.packet.protocol), (Family::V4, 1) | (Family::V6, 58))
-    }
-
-    fn peer_matches(&self, peer: &Peer, address: IpAddr, port: u16, is_source: bool) -> bool {
-        let protocol = self.packet.protocol;
-        let in_selector = |labels: &Labels| peer.selector.as_ref().is_none_or(|s| s.evaluate(labels));
-        let has_ports = self.packet.has_l4 && matches!(protocol, 6 | 17 | 132);
-        let is_port = |listed: &Port, restricted: bool| match listed {
-            Port::Range(first, last) => (*first..=*last).contains(&port),
-            Port::Named(name) => self.declares(address, name, protocol, port, |l| !restricted || in_selector(l)),
-        };
-        (peer.nets.is_empty() || peer.nets.iter().any(|n| n.contains(&address)))
-            && !peer.not_nets.iter().any(|n| n.contains(&address))
-            && peer.selector.as_ref().is_none_or(|s| self.is_selected(address, |l| s.evaluate(l)))
-            && !peer.not_selector.as_ref().is_some_and(|s| self.is_selected(address, |l| s.evaluate(l)))
-            && (peer.ports.is_empty() || (has_ports && peer.ports.iter().any(|p| is_port(p, true))))
-            && (peer.not_ports.is_empty() || (has_ports && !peer.not_ports.iter().any(|p| is_port(p, false))))
-            && peer.service.as_ref().is_none_or(|name| self.is_backend(name, address, port, is_source))
-    }
-
-    fn is_backend(&self, name: &(String, String), address: IpAddr, port: u16, is_source: bool) -> bool {
-        let services = self.policy.services.iter().filter(|s| (&s.namespace, &s.name) == (&name.0, &name.1));
-        services.flat_map(|s| &s.ports).any(|p| {
-            p.backends.iter().any(|&(a, n)| {
-                a == address && (is_source || (self.packet.has_l4 && n == port && p.protocol == self.packet.protocol))
-            })
-        })
-    }
-
-    fn is_failsafe(&self, ports: &[FailsafePort], inbound: bool, is_mirror: bool) -> bool {
-        let p = &self.packet;
-        let (net_side, port) = match (inbound, is_mirror) {
-            (true, false) => (p.src, p.dport),
-            (true, true) => (p.dst, p.sport),
-            (false, false) => (p.dst, p.dport),
-            (false, true) => (p.src, p.sport),
-        };
-        p.has_l4
-            && ports
-                .iter()
-                .any(|f| f.protocol == p.protocol && f.port == port && f.net.is_none_or(|n| n.contains(&net_side)))
-    }
-
-    // ---- one list ----------------------------------------------------------------------------------------------------
-
-    fn log(&mut self) {
-        self.logs = self.logs.saturating_add(1);
-    }
-
-    fn hook(&self, i: usize) -> Hook {
-        let ruleset = &self.policy.rulesets[i];
-        if self.site.v1_forward == V1Forward::Legacy && ruleset.is_v1 && ruleset.hook == Hook::Normal {
-            Hook::NormalAndForward
-        } else {
-            ruleset.hook
-        }
-    }
-
-    /// Walks the tiers (section 7). `is_host` and `ends` tell whether the legacy default deny and ends of tiers hold.
-    fn tiers(
-        &mut self,
-        stage: Stage,
-        labels: &Labels,
-        direction: PolicyDirection,
-        hooks: &[Hook],
-        ends: bool,
-        is_host: bool,
-    ) -> Outcome<End> {
-        let policy = self.policy;
-        'tiers: for tier in &policy.tiers {
-            let is_legacy = is_host && self.site.v1_forward == V1Forward::Legacy && tier.name == "default";
-            let mut governs = ends && is_legacy;
-            for (i, ruleset) in policy.rulesets.iter().enumerate() {
-                if ruleset.tier != tier.name || !hooks.contains(&self.hook(i)) || !ruleset.selector.evaluate(labels) {
-                    continue;
-                }
-                let Some(rules) = ruleset.rules(direction) else { continue };
-                governs = true;
-                for rule in rules.iter().filter(|r| self.rule_matches(r)).collect::<Vec<_>>() {
-                    match rule.action {
-                        Action::Log => self.log(),
-                        Action::Pass => continue 'tiers,
-                        Action::Allow => {
-                            self.named = Some((Reason::PolicyAllow, stage, ruleset.display.clone(), rule.index));
-                            return Ok(End::Allowed);
-                        }
-                        Action::Deny => {
-                            return Err(self.deny_by(Reason::PolicyDeny, stage, &ruleset.display, rule.index));
-                        }
-                    }
-                }
-            }
-            if ends && governs && tier.default_action == TierDefault::Deny {
-                let denied = self.deny(Reason::TierDefaultDeny, stage);
-                return Err(Box::new(Opinion { tier: Some(tier.name.clone()), ..*denied }));
-            }
-        }
-        Ok(End::Undecided)
-    }
-
-    fn profiles(&mut self, stage: Stage, names: &[String], direction: PolicyDirection) -> Outcome<End> {
-        let policy = self.policy;
-        'profiles: for profile in names.iter().filter_map(|name| policy.profiles.get(name)) {
-            for rule in profile_rules(profile, direction) {
-                if !self.rule_matches(rule) {
-                    continue;
-                }
-                match rule.action {
-                    Action::Log => self.log(),
-                    Action::Pass => continue 'profiles,
-                    Action::Allow => {
-                        self.unnamed = Some((Reason::Profile, stage));
-                        return Ok(End::Accepted);
-                    }
-                    Action::Deny => return Err(self.deny(Reason::Profile, stage)),
-                }
-            }
-        }
-        Err(self.deny(Reason::NoPolicyDeny, stage))
-    }
-
-    fn failsafe(&mut self, stage: Stage, endpoint: &HostEndpoint, direction: PolicyDirection, mirrored: bool) -> bool {
-        let [inbound, outbound] = failsafe_ports(self.policy);
-        let hit = self.has_failsafe(endpoint)
-            && match direction {
-                PolicyDirection::Ingress => {
-                    self.is_failsafe(&inbound, true, false) || (mirrored && self.is_failsafe(&outbound, false, true))
-                }
-                PolicyDirection::Egress => {
-                    self.is_failsafe(&outbound, false, false) || (mirrored && self.is_failsafe(&inbound, true, true))
-                }
-            };
-        if hit {
-            self.unnamed = Some((Reason::Failsafe, stage));
-        }
-        hit
-    }
-
-    fn has_hook(&self, labels: &Labels, direction: PolicyDirection, hook: Hook) -> bool {
-        (0..self.policy.rulesets.len()).any(|i| {
-            let ruleset = &self.policy.rulesets[i];
-            self.hook(i) == hook && ruleset.rules(direction).is_some() && ruleset.selector.evaluate(labels)
-        })
-    }
-
-    /// Whether a rule of this endpoint's untracked list allowed.
-    fn untracked(&mut self, endpoint: &HostEndpoint, direction: PolicyDirection) -> Outcome<bool> {
-        if endpoint.interface == "*" || !self.has_hook(&endpoint.labels, direction, Hook::Untracked) {
-            return Ok(false);
-        }
-        if self.failsafe(Stage::Untracked, endpoint, direction, true) {
-            return Ok(false);
-        }
-        let end = self.tiers(Stage::Untracked, &endpoint.labels, direction, &[Hook::Untracked], false, true)?;
-        Ok(matches!(end, End::Allowed))
-    }
-
-    fn prednat(&mut self, endpoint: &HostEndpoint) -> Outcome<bool> {
-        let direction = PolicyDirection::Ingress;
-        if !self.has_hook(&endpoint.labels, direction, Hook::PreDnat)
-            || self.failsafe(Stage::PreDnat, endpoint, direction, false)
-        {
-            return Ok(false);
-        }
-        let end = self.tiers(Stage::PreDnat, &endpoint.labels, direction, &[Hook::PreDnat], false, true)?;
-        Ok(matches!(end, End::Allowed))
-    }
-
-    fn normal(&mut self, endpoint: &HostEndpoint, direction: PolicyDirection) -> Outcome<()> {
-        if self.failsafe(Stage::HostNormal, endpoint, direction, false) {
-            return Ok(());
-        }
-        let hooks = [Hook::Normal, Hook::NormalAndForward];
-        match self.tiers(Stage::HostNormal, &endpoint.labels, direction, &hooks, true, true)? {
-            End::Undecided => self.profiles(Stage::HostNormal, &endpoint.profiles, direction).map(|_| ()),
-            _ => Ok(()),
-        }
-    }
-
-    fn forward(&mut self, endpoint: &HostEndpoint, direction: PolicyDirection) -> Outcome<()> {
-        let end = self.tiers(Stage::HostForward, &endpoint.labels, direction, &[Hook::NormalAndForward], true, true)?;
-        if matches!(end, End::Undecided) {
-            self.unnamed = Some((Reason::NoPolicy, Stage::HostForward));
-        }
-        Ok(())
-    }
-
-    fn workload(&mut self, address: IpAddr, direction: PolicyDirection) -> Outcome<()> {
-        let Some(pod) = self.pod(address) else { return Ok(()) };
-        let hooks = [Hook::Normal, Hook::NormalAndForward];
-        match self.tiers(Stage::Workload, &pod.labels, direction, &hooks, true, false)? {
-            End::Undecided => self.profiles(Stage::Workload, &pod.profiles, direction).map(|_| ()),
-            _ => Ok(()),
-        }
-    }
-
-    // ---- VPC ---------------------------------------------------------------------------------------------------------
-
-    fn vpc_matches(&self, protocols: &Protocols, ports: [Option<(u16, u16)>; 2], icmp: Option<Icmp>) -> bool {
-        let p = &self.packet;
-        let protocol = match protocols {
-            Protocols::Any => true,
-            Protocols::Of(list) => list.contains(&p.protocol),
-        };
-        let in_range = |range: Option<(u16, u16)>, port: u16| {
-            range.is_none_or(|(a, b)| (a <= 1 && b == u16::MAX) || (p.has_l4 && (a..=b).contains(&port)))
-        };
-        let transport = match icmp {
-            Some(icmp) => p.has_l4 && icmp_is(icmp, p.dport),
-            None => in_range(ports[1], p.dport),
-        };
-        p.family == Family::V4 && protocol && in_range(ports[0], p.sport) && transport
-    }
-
-    fn ask_acl(&mut self, direction: Direction, local: IpAddr, remote: IpAddr) -> Outcome<()> {
-        let Some(acl) = self.acl(local) else { return Ok(()) };
-        if let (Some((a, _)), Some((b, _))) = (self.segment(local), self.segment(remote))
-            && a == b
-        {
-            return Ok(());
-        }
-        let matches = |rule: &&AclRule| {
-            rule.direction == direction
-                && rule.source.contains(&self.packet.src)
-                && rule.destination.contains(&self.packet.dst)
-                && self.vpc_matches(&rule.protocols, [rule.source_ports, rule.destination_ports], rule.icmp)
-        };
-        match acl.rules.iter().find(matches) {
-            Some(rule) if rule.allow => {
-                self.named = Some((Reason::AclAllow, Stage::Acl, acl.name.clone(), rule.index));
-                Ok(())
-            }
-            Some(rule) => Err(self.deny_by(Reason::AclDeny, Stage::Acl, &acl.name, rule.index)),
-            None => Err(self.deny(Reason::AclImplicitDeny, Stage::Acl)),
-        }
-    }
-
-    fn ask_groups(&mut self, direction: Direction, groups: &[&'a SecurityGroup]) -> Outcome<()> {
-        if groups.is_empty() {
-            return Ok(());
-        }
-        let p = self.packet;
-        let (local, remote) = if direction == Direction::Inbound { (p.dst, p.src) } else { (p.src, p.dst) };
-        let matches = |rule: &&GroupRule| {
-            let from = match &rule.remote {
-                Remote::Any => true,
-                Remote::Net(net) => net.contains(&remote),
-                Remote::Group(name) => self.policy.groups.iter().any(|g| g.name == *name && self.is_member(g, remote)),
-            };
-            rule.direction == direction
-                && from
-                && rule.local.is_none_or(|net| net.contains(&local))
-                && self.vpc_matches(&rule.protocols, [None, rule.ports], rule.icmp)
-        };
-        for group in groups {
-            if let Some(rule) = group.rules.iter().find(matches) {
-                self.named = Some((Reason::SgAllow, Stage::Sg, group.name.clone(), rule.index));
-                return Ok(());
-            }
-        }
-        Err(self.deny(Reason::SgNoMatch, Stage::Sg))
-    }
-
-    // ---- the way of a packet (GW-9) ----------------------------------------------------------------------------------
 
     /// The first service that has the destination as received as one of its keys: its backends of the packet's family, and
     /// whether its source ranges refuse the packet.
@@ -697,21 +381,9 @@ impl<'a> Reference<'a> {
         Ok(opinion)
     }
 }
-
 /// What holds an address.
 #[derive(Clone, Copy)]
 enum Area<'a> {
     Segment(&'a Segment),
     Subnet(&'a String),
-}
-
-fn profile_rules(profile: &Profile, direction: PolicyDirection) -> &[Rule] {
-    match direction {
-        PolicyDirection::Ingress => &profile.ingress,
-        PolicyDirection::Egress => &profile.egress,
-    }
-}
-
-fn icmp_is(icmp: Icmp, type_and_code: u16) -> bool {
-    u16::from(icmp.kind) == type_and_code >> 8 && icmp.code.is_none_or(|code| u16::from(code) == type_and_code & 0xff)
 }
