@@ -1,29 +1,57 @@
 //! # ringwall
 //!
-//! A userspace packet filter on AF_XDP rings.
+//! A userspace packet filter on AF_XDP rings: a transparent gateway between an *uplink* and a *downlink* that gives each packet
+//! the verdict of Calico host policy, Kubernetes policy, VPC network ACLs and VPC security groups together.
 //!
 //! ```text
-//!  policy files ── policy ──▶ Policy ── compile ──▶ Program                control line: allocates, may refuse, explains itself
-//!                                                    │ published with a generation number
-//!  NIC | pcap | memory ── io ──▶ Frame ── packet ──▶ Key ── engine ──▶ Decision ── io ──▶ …       packet line: never allocates,
-//!                            └─────────────── worker drives the burst ───────────────┘            never locks, never fails
+//!  policy files ── policy ──▶ Policy ── compile ──▶ Program             control line: allocates, may refuse, explains itself
+//!                                                     │ published with a generation number
+//!  NIC | capture | memory ── io ──▶ Frame ── packet ──▶ Key ── engine ──▶ Decision ── io ──▶ …   packet line: never allocates,
+//!                            └──────────────── worker drives the burst ───────────────┘          never locks, never fails
 //! ```
 //!
-//! | room | what comes in → what goes out | may use | must not know |
-//! |---|---|---|---|
-//! | `base` | words that all share: addresses, ids, time, findings with their places, documents | – | everything else |
-//! | `policy` | text → one intermediate form for all formats; a room for each format | base | engine, programs, other formats |
-//! | `compile` | that form → a program; the slow, obvious reference that stays for ever | policy, engine's types | frames, flows |
-//! | `packet` | bytes → key, and descriptions → bytes for tests and `explain` | base | frames, policy, flows |
-//! | `engine` | keys of a burst → decisions: look-up, flows, TCP states, fragments, counters, trace | packet | text, files, sockets, clocks, threads |
-//! | `io` | frames in and out behind one trait: AF_XDP, captures, in-memory rings | base | keys, reasons, policy |
-//! | `worker` | one pinned thread per queue: receive, judge, transmit, hand over | packet, io, engine, config | policy, text |
-//! | `config` | gateway file and hardware profile → validated plan | base | contents of policy |
-//! | `control` | the running daemon: loading, publishing, signals, statistics, logs | all but cli | how packets are parsed |
-//! | `lab` | namespaces, links, echo servers, probes, for trying it without hardware | io, config | policy |
-//! | `cli` | one file per verb; output for people and for scripts | all | nobody imports cli |
+//! ## Rooms, in the order of the data
+//!
+//! | room | what comes in → what goes out | must not know |
+//! |---|---|---|
+//! | `base` | words for everyone: addresses, ids, time, findings with their place, spanned documents, facts of the site | everything else |
+//! | `policy` | text → [`policy::ir::Policy`], one intermediate form for all formats | engine, programs, other formats' files |
+//! | `compile` | `Policy` → [`engine::Program`], and the linear [`compile::reference`] that stays forever | frames, flows |
+//! | `packet` | bytes → [`packet::Key`] by one entry, and back for building test packets | frames, policy, flows |
+//! | `engine` | keys of a burst → [`engine::Decision`]s: look-up, flow table, fragments, counters, trace | text, files, sockets, clocks, threads |
+//! | `io` | frames in and out behind one trait [`io::Port`]: AF_XDP, captures, memory | keys, reasons, policy |
+//! | `worker` | one pinned thread per queue: receive → judge → transmit; hand-over; publishing | policy, text |
+//! | `config` | gateway file and hardware profile → validated [`config::Plan`] | contents of policy |
+//! | `control` | loading, the running daemon, signals, generations, statistics | how packets are parsed |
+//! | `lab` | namespaces, veth pairs, echo servers, probes | policy |
+//! | `cli` | one file per verb; text for people, JSON for scripts | nobody imports it |
 //!
 //! `tests/architecture.rs` enforces the table.
+//!
+//! ## How a packet is decided
+//!
+//! Everything that is loaded becomes *one ordered list of entries*: network ACLs, security groups, failsafe ports, the tiers with
+//! their policies, profiles, the ends of the stages. An entry is a box (source set, destination set, ports, protocols) with an
+//! effect. Because the order is the same for every endpoint, the chain that an endpoint's stage asks is a subset of the list, a
+//! *scope*; scopes, like address classes, are rows of sparse bits, and a look-up ANDs six rows and takes the lowest bit
+//! ([`engine::program::classifier`]). Sets of addresses stay sets: they cost classes, not entries.
+//!
+//! [`engine::judge`] walks the stages of one packet in the order of the gateway model (GW-9). The flow table
+//! ([`engine::flow`]) says where a packet stands before, and remembers what was allowed after; a denied packet changes nothing.
+//! [`engine::fragments`] lets later fragments follow their first.
+//!
+//! Who owns what: a flow belongs to the worker that a keyed hash of its unordered address pair names, so that both directions,
+//! fragments and ICMP errors meet one state; frames that the hardware spread otherwise are handed over by descriptor. A program
+//! is compiled off the line, published as a whole with a generation number, and adopted by each worker between two bursts.
+//!
+//! ## Invariants that hold everywhere
+//!
+//! - The verdict of a compiled program is that of the reference, traced or not, whatever the bursts: `tests/equivalence.rs`.
+//! - The packet line takes no memory: `tests/no_alloc.rs`. Nothing on it returns an error: every outcome is a verdict with a
+//!   [`engine::Reason`] that has a counter.
+//! - A frame has one owner; every chunk is in exactly one ring or hand, counted at the end of a run.
+//! - A load is atomic: with one error nothing changes, and every error is reported with its place.
+//! - `unsafe` lives in `io`, in the modules that own rings and memory.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
