@@ -1,6 +1,9 @@
 //! `ringwall run`: the gateway between two interfaces, until a signal.
 
 use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,6 +14,8 @@ use crate::base::diagnostic::Diagnostics;
 use crate::config::{Plan, Poll, Profile, XdpMode};
 use crate::control::daemon::{self, Reload, RunSettings};
 use crate::control::load::{Loaded, load};
+use crate::control::log::sink::{SYSLOG, Sink, Target};
+use crate::control::log::{self, LogQueue, LogTap, Writing};
 use crate::io::ErrorClass;
 use crate::io::xdp::{Mode, Settings as PortSettings};
 use crate::worker::{EngineJudge, Pace};
@@ -23,6 +28,9 @@ pub struct RunArguments {
     /// Load and check everything, say what would run, and stop
     #[arg(long)]
     dry_run: bool,
+    /// Where Log actions write: `syslog`, `file:PATH` or `json:PATH`, any number of times [default: syslog where it runs]
+    #[arg(long, value_name = "TARGET")]
+    log: Vec<Target>,
     /// Form of the summary at the end
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -52,6 +60,21 @@ pub fn run(arguments: &RunArguments) -> u8 {
         );
         return exit::DONE;
     }
+    let sinks = match sinks(&arguments.log) {
+        Ok(sinks) => sinks,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return exit::INVALID;
+        }
+    };
+    let queue = Arc::new(LogQueue::default());
+    queue.knows(Arc::clone(&first.program));
+    let writing = Writing {
+        settings: first.policy.log.clone(),
+        ports: [settings.ports.uplink.clone(), settings.ports.downlink.clone()],
+        options: first.options(),
+        sinks,
+    };
     let seed = seed();
     let mut generation = 1;
     let reload = || {
@@ -60,18 +83,28 @@ pub fn run(arguments: &RunArguments) -> u8 {
             Some(loaded) if settings_agree(&loaded, &first) => {
                 generation += 1;
                 outcome.findings.iter().for_each(|finding| tracing::warn!("{finding}"));
+                queue.knows(Arc::clone(&loaded.program));
                 Reload::Publish(loaded.load())
             }
             Some(_) => Reload::Refuse(needs_restart()),
             None => Reload::Refuse(outcome.findings),
         }
     };
-    let judge = |worker, load| EngineJudge::new(load, &first.settings(worker, workers, seed));
-    match daemon::run(&settings, first.load(), judge, |_| {}, reload) {
-        Ok(done) => {
+    let judge =
+        |worker, load| (EngineJudge::new(load, &first.settings(worker, workers, seed)), LogTap(Arc::clone(&queue)));
+    let done = thread::scope(|scope| {
+        let writer = scope.spawn(|| log::write(&queue, writing));
+        let done = daemon::run(&settings, first.load(), judge, |_| {}, reload);
+        queue.stop();
+        let logged = writer.join().unwrap_or_default();
+        done.map(|done| (done, logged))
+    });
+    match done {
+        Ok((done, (written, held_back))) => {
+            let log = summary::Log { written, held_back, lost: queue.lost() };
             match arguments.output {
-                Output::Json => println!("{}", summary::run_json(&done)),
-                Output::Table => print!("{}", summary::run_text(&done)),
+                Output::Json => println!("{}", summary::run_json(&done, log)),
+                Output::Table => print!("{}", summary::run_text(&done, log)),
             }
             exit::DONE
         }
@@ -84,6 +117,14 @@ pub fn run(arguments: &RunArguments) -> u8 {
             }
         }
     }
+}
+
+/// Opens the targets; without any, syslog where a daemon listens.
+fn sinks(targets: &[Target]) -> Result<Vec<Sink>, String> {
+    if targets.is_empty() && Path::new(SYSLOG).exists() {
+        return Ok(Sink::open(&Target::Syslog).into_iter().collect());
+    }
+    targets.iter().map(Sink::open).collect()
 }
 
 /// A random seed for hashes of fields that senders choose: the standard library's hasher takes its keys from the system.

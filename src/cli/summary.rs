@@ -31,8 +31,8 @@ pub struct RuleRow {
     pub packets: u64,
 }
 
-/// Rows for every verdict and reason that occurred, most packets first. What became of allowed frames that could not be
-/// transmitted is told by `fates`.
+/// Rows for every verdict and reason that occurred, most packets first. Frames that were allowed and then could not be
+/// transmitted have the verdict `lost` beside their `allow`.
 pub fn rows(counters: &Counters, fates: &Fates) -> Vec<Row> {
     let mut rows = Vec::new();
     for &verdict in Verdict::ALL {
@@ -43,7 +43,7 @@ pub fn rows(counters: &Counters, fates: &Fates) -> Vec<Row> {
     }
     let lost = |reason: Reason, tallies: &[&[Tally; 2]]| {
         let sum = |of: fn(&Tally) -> u64| tallies.iter().flat_map(|t| t.iter()).map(of).sum();
-        Row { verdict: "deny", reason: reason.name(), packets: sum(|t| t.packets), bytes: sum(|t| t.bytes) }
+        Row { verdict: "lost", reason: reason.name(), packets: sum(|t| t.packets), bytes: sum(|t| t.bytes) }
     };
     rows.push(lost(Reason::TxRingFull, &[&fates.ring_full, &fates.handover_full]));
     rows.push(lost(Reason::MtuExceeded, &[&fates.too_long]));
@@ -102,6 +102,17 @@ struct QueueRow {
     invalid_descriptors: u64,
 }
 
+/// What became of Log actions.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Log {
+    /// Lines written.
+    pub written: u64,
+    /// Lines that the rate limit held back.
+    pub held_back: u64,
+    /// Logged packets that found the queue full.
+    pub lost: u64,
+}
+
 #[derive(Debug, Serialize)]
 struct RunSummary {
     seconds: f64,
@@ -115,11 +126,12 @@ struct RunSummary {
     without_socket: u64,
     lost_frames: u64,
     flows: usize,
+    log: Log,
     reasons: Vec<Row>,
     queues: Vec<QueueRow>,
 }
 
-fn run_summary(done: &Summary) -> RunSummary {
+fn run_summary(done: &Summary, log: Log) -> RunSummary {
     let reasons = rows(&done.counters, &done.fates);
     let received: Vec<Tally> = done.counters.reasons.iter().flatten().flatten().copied().collect();
     let queues = done.workers.iter().flat_map(|report| {
@@ -147,19 +159,20 @@ fn run_summary(done: &Summary) -> RunSummary {
         without_socket: done.left_to_kernel.iter().map(|l| l.without_socket).sum(),
         lost_frames: done.lost_frames,
         flows: done.workers.iter().map(|report| report.flows).sum(),
+        log,
         reasons,
         queues: queues.collect(),
     }
 }
 
 /// The summary of a run as one JSON object.
-pub fn run_json(done: &Summary) -> String {
-    serde_json::to_string(&run_summary(done)).unwrap_or_default()
+pub fn run_json(done: &Summary, log: Log) -> String {
+    serde_json::to_string(&run_summary(done, log)).unwrap_or_default()
 }
 
 /// The summary of a run for people.
-pub fn run_text(done: &Summary) -> String {
-    let s = run_summary(done);
+pub fn run_text(done: &Summary, log: Log) -> String {
+    let s = run_summary(done, log);
     let mut text = String::new();
     let _ = writeln!(
         text,
@@ -171,6 +184,13 @@ pub fn run_text(done: &Summary) -> String {
         "checksum-completed {}, handed over {}, left to the kernel {}, on queues without a socket {}",
         s.checksums_completed, s.handed_over, s.left_to_kernel, s.without_socket
     );
+    if s.log.written + s.log.held_back + s.log.lost > 0 {
+        let Log { written, held_back, lost } = s.log;
+        let _ = writeln!(
+            text,
+            "log actions: {written} lines written, {held_back} held back by the rate limit, {lost} lost"
+        );
+    }
     if s.lost_frames > 0 {
         let _ = writeln!(text, "defect: {} chunks of the frame memory are unaccounted for", s.lost_frames);
     }

@@ -142,6 +142,8 @@ pub fn list(
                 layer: Layer::Calico,
                 policy: String::new(),
                 index: 0,
+                kind: "",
+                home_tier: String::new(),
                 tier: Some(tier.name.clone()),
                 span: None,
             });
@@ -185,6 +187,15 @@ fn layer(kind: Kind) -> Layer {
     }
 }
 
+/// The word for a kind in the prefix of a log line (LOG-3, `%k`).
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::GlobalNetworkPolicy => "GlobalNetworkPolicy",
+        Kind::KubernetesNetworkPolicy => "KubernetesNetworkPolicy",
+        Kind::NetworkPolicy => "NetworkPolicy",
+    }
+}
+
 fn push_rule(list: &mut List, policy: &Policy, population: &Population, rule: &Rule, origin: Origin, in_profile: bool) {
     let id = list.origin(origin);
     let start = list.at();
@@ -209,6 +220,8 @@ fn ruleset_block(
             layer: layer(ruleset.kind),
             policy: ruleset.display.clone(),
             index: rule.index,
+            kind: kind(ruleset.kind),
+            home_tier: ruleset.tier.clone(),
             tier: None,
             span: Some(rule.span.clone()),
         };
@@ -233,7 +246,15 @@ fn profile_block(
         };
         for rule in rules {
             let span = profile.span.as_ref().map(|_| rule.span.clone());
-            let origin = Origin { layer: Layer::Calico, policy: name.clone(), index: rule.index, tier: None, span };
+            let origin = Origin {
+                layer: Layer::Calico,
+                policy: name.clone(),
+                index: rule.index,
+                kind: "Profile",
+                home_tier: String::new(),
+                tier: None,
+                span,
+            };
             push_rule(list, policy, population, rule, origin, true);
         }
         let next = list.at();
@@ -270,6 +291,8 @@ fn acl_blocks(list: &mut List, acl: &NetworkAcl) -> [Block; 2] {
                 layer: Layer::VpcAcl,
                 policy: acl.name.clone(),
                 index: rule.index,
+                kind: "network ACL",
+                home_tier: String::new(),
                 tier: None,
                 span: Some(rule.span.clone()),
             };
@@ -293,6 +316,8 @@ fn group_blocks(list: &mut List, policy: &Policy, members: &Members, group: &Sec
                 layer: Layer::VpcSg,
                 policy: group.name.clone(),
                 index: rule.index,
+                kind: "security group",
+                home_tier: String::new(),
                 tier: None,
                 span: Some(rule.span.clone()),
             };

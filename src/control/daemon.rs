@@ -19,7 +19,7 @@ use crate::io::xdp::{self, LeftToKernel, Opened, PortReport, Queue};
 use crate::io::{ErrorClass, OpenError};
 use crate::worker::exchange::Bell;
 use crate::worker::thread::run as run_line;
-use crate::worker::{Clock, Desk, Exchange, Fates, Judge, Line, NoTap, Pace, Publisher, Report};
+use crate::worker::{Clock, Desk, Exchange, Fates, Judge, Line, Pace, Publisher, Report, Tap};
 
 /// How long workers go on after the programs came off, for what is still in the rings.
 const DRAIN: Duration = Duration::from_millis(20);
@@ -210,15 +210,15 @@ impl<L> Control<L> {
     }
 }
 
-/// Runs a gateway until SIGTERM, SIGINT or [`Control::stop`]. `judge` makes each worker's judge on its own thread, pinned;
+/// Runs a gateway until SIGTERM, SIGINT or [`Control::stop`]. `judge` makes each worker's judge and tap on its own thread, pinned;
 /// `started` gets the handle once forwarding has begun; `reload` answers SIGHUP.
 ///
 /// # Errors
 /// [`RunError`]; the ports are closed again then.
-pub fn run<J: Judge>(
+pub fn run<J: Judge, T: Tap>(
     settings: &RunSettings,
     first: Arc<J::Load>,
-    judge: impl Fn(WorkerId, Arc<J::Load>) -> J + Sync,
+    judge: impl Fn(WorkerId, Arc<J::Load>) -> (J, T) + Sync,
     started: impl FnOnce(Control<J::Load>),
     mut reload: impl FnMut() -> Reload<J::Load>,
 ) -> Result<Summary, RunError> {
@@ -311,11 +311,11 @@ pub fn run<J: Judge>(
 }
 
 /// One worker's thread.
-fn work<J: Judge>(
+fn work<J: Judge, T: Tap>(
     control: &Control<J::Load>,
     (uplink, downlink): (Queue, Queue),
     exchange: Exchange,
-    judge: &(impl Fn(WorkerId, Arc<J::Load>) -> J + Sync),
+    judge: &(impl Fn(WorkerId, Arc<J::Load>) -> (J, T) + Sync),
     core: Option<usize>,
     clock: Clock,
     pace: Pace,
@@ -332,11 +332,11 @@ fn work<J: Judge>(
     if let Some(id) = core.filter(|&id| !core_affinity::set_for_current(core_affinity::CoreId { id })) {
         tracing::warn!("worker {} cannot be pinned to core {id}; it runs where the scheduler likes", here.0);
     }
-    let judge = judge(here, control.current());
+    let (judge, mut tap) = judge(here, control.current());
     let mut line = Line::new(uplink, downlink, judge).exchanging(exchange);
     let _ = control.events.send(Event::Ready);
     let Some(desk) = control.desks.get(here.index()) else { return Default::default() };
-    let report = run_line(&mut line, desk, clock, pace, &mut NoTap);
+    let report = run_line(&mut line, desk, clock, pace, &mut tap);
     let held = line.ports().iter().map(Queue::held).sum::<u64>() + line.mail() as u64;
     (report, held)
 }

@@ -5,3 +5,5 @@
 pub mod daemon;
 
 pub mod load;
+
+pub mod log;

@@ -35,6 +35,11 @@ pub trait Judge {
     /// Judges by something else from the next burst on; returns the old one, not to be dropped on the packet line.
     fn adopt(&mut self, load: Arc<Self::Load>) -> Arc<Self::Load>;
 
+    /// Number of what it judges by; 0 where there is none.
+    #[inline]
+    fn generation(&self) -> u64 {
+        0
+    }
     /// Uses the time while no frames come.
     fn idle(&mut self, now: Now);
 
@@ -148,6 +153,11 @@ impl<T: Trace> Judge for EngineJudge<T> {
         // The engine's own reference to the old program is not the last one: the old load holds another.
         let _ = self.engine.adopt(Arc::clone(&load.program));
         std::mem::replace(&mut self.load, load)
+    }
+
+    #[inline]
+    fn generation(&self) -> u64 {
+        self.load.program.generation
     }
 
     fn idle(&mut self, now: Now) {

@@ -37,6 +37,8 @@ pub struct Judged<'a> {
     pub now: Now,
     /// The decision.
     pub decision: Decision,
+    /// Generation of what it was judged by.
+    pub generation: u64,
 }
 
 /// Nobody looks; costs nothing.
@@ -252,7 +254,7 @@ impl<P: Port, J: Judge> Line<P, J> {
             exchange.ring();
         }
         judge.decide();
-        let longest = to.longest();
+        let (longest, generation) = (to.longest(), judge.generation());
         let mut judged = 0;
         for position in 0..frames.len() {
             let Some(mut frame) = frames.take(position) else { continue };
@@ -264,6 +266,7 @@ impl<P: Port, J: Judge> Line<P, J> {
                 direction: from.side(&frame).unwrap_or(direction),
                 now: from.captured(&frame).unwrap_or(now),
                 decision,
+                generation,
             });
             judged += 1;
             let length = frame.len();

@@ -176,6 +176,10 @@ pub struct Origin {
     pub policy: String,
     /// Position in the policy's own list of its direction.
     pub index: u32,
+    /// Kind of the resource, for prefixes of logs; empty for the end of a tier.
+    pub kind: &'static str,
+    /// The tier that the policy is in; empty where there are no tiers.
+    pub home_tier: String,
     /// The tier that ended, for the end of a tier.
     pub tier: Option<String>,
     /// File and line.
