@@ -1,0 +1,198 @@
+//! What runs inside a namespace: a gateway, and hosts that talk through it.
+
+use std::env;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use ringwall::base::address::Direction;
+use ringwall::base::diagnostic::Diagnostics;
+use ringwall::base::id::WorkerId;
+use ringwall::base::site::Site;
+use ringwall::base::time::Now;
+use ringwall::compile;
+use ringwall::control::daemon::{self, Reload, RunSettings, Summary};
+use ringwall::engine::{self, Counters, Decision, Reason, Verdict};
+use ringwall::io::ErrorClass;
+use ringwall::io::xdp::{Mode, Settings};
+use ringwall::packet;
+use ringwall::policy::ir::Policy;
+use ringwall::worker::{EngineJudge, Judge, Load, PassAll};
+
+use super::lab::{CLIENT, SERVER};
+
+pub fn gateway(mode: &str, queues: u32) {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let modes = [Mode::Auto, Mode::ZeroCopy, Mode::Copy, Mode::Generic];
+    let mode = modes.into_iter().find(|m| m.name() == mode).unwrap();
+    let ports = Settings {
+        uplink: "up0".into(),
+        downlink: "dn0".into(),
+        queues,
+        mode,
+        frame_size: env::var("RINGWALL_CHUNK").map_or(2048, |size| size.parse().unwrap()),
+        huge_pages: env::var("RINGWALL_HUGE").is_ok(),
+        ..Settings::default()
+    };
+    let settings = RunSettings::new(ports);
+    let reload = || Reload::Publish(().into());
+    let outcome = if env::var("RINGWALL_ENGINE").is_ok() {
+        let load = allow_all();
+        let again = Arc::clone(&load);
+        daemon::run(
+            &settings,
+            load,
+            |worker, load| EngineJudge::new(load, &engine::Settings { worker, ..engine::Settings::default() }),
+            |_| (),
+            || Reload::Publish(again.clone()),
+        )
+    } else {
+        let judge = |_, _| Defective(PassAll::default(), env::var("RINGWALL_DEFECT").is_ok());
+        daemon::run(&settings, ().into(), judge, |_| (), reload)
+    };
+    match outcome {
+        Ok(summary) => println!("{}", describe(&summary)),
+        Err(error) => {
+            eprintln!("error: {error}");
+            std::process::exit(match error.class() {
+                ErrorClass::Configuration => 3,
+                ErrorClass::Environment => 5,
+                ErrorClass::Defect => 6,
+            });
+        }
+    }
+}
+
+/// What an empty policy compiles to.
+fn allow_all() -> Arc<Load> {
+    let options = compile::Options { workers: 2, ..compile::Options::default() };
+    let program = compile::compile(&Policy::default(), &Site::default(), &options, &mut Diagnostics::new());
+    Arc::new(Load { program: Arc::new(program.unwrap()), options: packet::Options::default() })
+}
+
+/// Passes everything, or fails at the first frame.
+struct Defective(PassAll, bool);
+
+impl Judge for Defective {
+    type Load = ();
+    fn begin(&mut self) {
+        self.0.begin();
+    }
+    fn add(&mut self, frame: &[u8], direction: Direction, now: Now) {
+        assert!(!self.1, "made to fail");
+        self.0.add(frame, direction, now);
+    }
+    fn owner(&self, here: WorkerId, _: u32) -> WorkerId {
+        here
+    }
+    fn remove_last(&mut self) {
+        self.0.remove_last();
+    }
+    fn decide(&mut self) {
+        self.0.decide();
+    }
+    fn decision(&self, position: usize) -> Decision {
+        self.0.decision(position)
+    }
+    fn adopt(&mut self, load: Arc<()>) -> Arc<()> {
+        self.0.adopt(load)
+    }
+    fn idle(&mut self, now: Now) {
+        self.0.idle(now);
+    }
+    fn counters(&self) -> &Counters {
+        self.0.counters()
+    }
+    fn flows(&self) -> usize {
+        self.0.flows()
+    }
+}
+
+fn describe(summary: &Summary) -> String {
+    let [inbound, outbound] = summary.fates.transmitted.map(|tally| tally.packets);
+    let bad: u64 =
+        summary.workers.iter().flat_map(|w| w.queues).map(|q| q.bad_descriptors + q.invalid_descriptors).sum();
+    let [up, down] = summary.left_to_kernel;
+    let count = |verdict, reason| summary.counters.total(verdict, reason).packets;
+    format!(
+        "inbound={inbound} outbound={outbound} completed={} bad={bad} without_socket={} to_the_box={} workers={} \
+         generation={} lost={} handed_over={} established={} invalid={} full={} {:?} {:?}",
+        summary.fates.completed,
+        up.without_socket + down.without_socket,
+        up.to_the_box + down.to_the_box,
+        summary.workers.len(),
+        summary.generation,
+        summary.lost_frames,
+        summary.fates.handed_over,
+        count(Verdict::Allow, Reason::Established),
+        count(Verdict::Deny, Reason::InvalidState),
+        summary.fates.handover_full.iter().chain(&summary.fates.ring_full).map(|tally| tally.packets).sum::<u64>(),
+        summary.fates,
+        summary.workers.iter().map(|w| w.queues).collect::<Vec<_>>(),
+    )
+}
+
+/// Bytes that repeat after no power of two.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+}
+
+fn exchange(mut stream: TcpStream, bytes: usize) {
+    let sent = pattern(bytes);
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    let expected = sent.clone();
+    let sender = thread::spawn(move || {
+        writer.write_all(&sent).unwrap();
+        writer.shutdown(std::net::Shutdown::Write).unwrap();
+    });
+    let mut received = Vec::with_capacity(bytes);
+    stream.read_to_end(&mut received).unwrap();
+    sender.join().unwrap();
+    assert_eq!(received.len(), bytes);
+    assert!(received == expected, "bytes differ from {:?}", received.iter().zip(&expected).position(|(a, b)| a != b));
+}
+
+pub fn serve(bytes: usize) {
+    let listener = TcpListener::bind((SERVER, 7000)).unwrap();
+    println!("listening");
+    exchange(listener.accept().unwrap().0, bytes);
+}
+
+pub fn connect(bytes: usize) {
+    exchange(TcpStream::connect((SERVER, 7000)).unwrap(), bytes);
+}
+
+pub fn knock(address: &str) {
+    let at = format!("{address}:9").parse().unwrap();
+    let error = TcpStream::connect_timeout(&at, Duration::from_secs(3)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{address}");
+}
+
+pub fn echo() {
+    let socket = UdpSocket::bind((SERVER, 7001)).unwrap();
+    println!("listening");
+    let mut room = [0; 2048];
+    while let Ok((length, from)) = socket.recv_from(&mut room) {
+        socket.send_to(&room[..length], from).unwrap();
+    }
+}
+
+pub fn datagrams() {
+    let all = pattern(1472);
+    let mut room = [0; 2048];
+    // A socket per length, so that the flows spread over the queues.
+    for length in [1, 2, 3, 17, 18, 63, 64, 65, 127, 128, 129, 511, 1000, 1470, 1471, 1472] {
+        let socket = UdpSocket::bind((CLIENT, 0)).unwrap();
+        socket.connect((SERVER, 7001)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        for _ in 0..10 {
+            socket.send(&all[..length]).unwrap();
+            let got = socket.recv(&mut room).unwrap_or_else(|error| panic!("{length} bytes: {error}"));
+            assert!(room[..got] == all[..length], "{length} bytes came back as {got}");
+        }
+    }
+}
