@@ -19,7 +19,7 @@ use ringwall::io::ErrorClass;
 use ringwall::io::xdp::{Mode, Settings};
 use ringwall::packet;
 use ringwall::policy::ir::Policy;
-use ringwall::worker::{EngineJudge, Judge, Load, PassAll};
+use ringwall::worker::{EngineJudge, Judge, Load, NoTap, PassAll};
 
 use super::lab::{CLIENT, SERVER};
 
@@ -44,12 +44,15 @@ pub fn gateway(mode: &str, queues: u32) {
         daemon::run(
             &settings,
             load,
-            |worker, load| EngineJudge::new(load, &engine::Settings { worker, ..engine::Settings::default() }),
+            |worker, load| {
+                let settings = engine::Settings { worker, ..engine::Settings::default() };
+                (EngineJudge::new(load, &settings), NoTap)
+            },
             |_| (),
             || Reload::Publish(again.clone()),
         )
     } else {
-        let judge = |_, _| Defective(PassAll::default(), env::var("RINGWALL_DEFECT").is_ok());
+        let judge = |_, _| (Defective(PassAll::default(), env::var("RINGWALL_DEFECT").is_ok()), NoTap);
         daemon::run(&settings, ().into(), judge, |_| (), reload)
     };
     match outcome {
