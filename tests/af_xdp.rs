@@ -188,6 +188,31 @@ fn a_port_that_carries_a_program_is_left_alone_and_its_program_named() {
 }
 
 #[test]
+fn a_busy_queue_is_waited_for_and_named_if_it_stays_busy() {
+    if !is_possible() {
+        return;
+    }
+    let mut lab = Lab::new(1);
+    let hold = |lab: &mut Lab, milliseconds: u64| {
+        let words = [("RINGWALL_MILLISECONDS", milliseconds.to_string())];
+        let holder = lab.role("g", "hold", &words).stdout(Stdio::piped()).spawn().unwrap();
+        lab.children.push(holder);
+        lab.await_word(lab.children.len() - 1, "bound");
+    };
+    hold(&mut lab, 1_000);
+    let (gateway, _) = lab.gateway(&words(Mode::Copy, 1));
+    lab.datagrams();
+    lab.stop(gateway);
+    lab.children.pop().unwrap().wait().unwrap();
+    hold(&mut lab, 6_000);
+    let start = Instant::now();
+    let (status, said) = lab.refused(Mode::Copy, 1);
+    assert_eq!(status, 5, "{said}");
+    assert!(said.contains("queue 0 of `up0` stays busy after 2"), "{said}");
+    assert!((2..5).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+}
+
+#[test]
 fn a_killed_gateway_leaves_no_program_and_its_successor_starts_at_once() {
     if !is_possible() {
         return;
@@ -301,6 +326,7 @@ fn in_a_role() {
         "connect" => roles::connect(bytes()),
         "echo" => roles::echo(),
         "datagrams" => roles::datagrams(),
+        "hold" => roles::hold(word("RINGWALL_MILLISECONDS").parse().unwrap()),
         "knock" => roles::knock(&word("RINGWALL_ADDRESS")),
         _ => eprintln!("skipped: no role given"),
     }

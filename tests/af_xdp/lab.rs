@@ -149,16 +149,23 @@ impl Lab {
         }
     }
 
+    /// Waits until a child says a word on its standard output.
+    pub fn await_word(&mut self, index: usize, word: &str) {
+        let mut said = String::new();
+        let mut told = BufReader::new(self.children[index].stdout.take().unwrap());
+        while !said.contains(word) {
+            assert_ne!(told.read_line(&mut said).unwrap(), 0, "it ended: {said}");
+        }
+        // Kept open: a child that writes on must not fail for it.
+        thread::spawn(move || std::io::copy(&mut told, &mut std::io::sink()));
+    }
+
     /// A TCP connection through the gateway that carries the transfer each way; panics if any byte differs.
     pub fn transfer(&mut self, bytes: usize) {
         let amount = [("RINGWALL_BYTES", bytes.to_string())];
-        let mut server = self.role("s", "serve", &amount).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        let mut told = BufReader::new(server.stdout.take().unwrap());
-        while !line.contains("listening") {
-            assert_ne!(told.read_line(&mut line).unwrap(), 0, "the server ended: {line}");
-        }
+        let server = self.role("s", "serve", &amount).stdout(Stdio::piped()).spawn().unwrap();
         self.children.push(server);
+        self.await_word(self.children.len() - 1, "listening");
         let client = self.role("c", "connect", &amount).output().unwrap();
         let server = self.children.pop().unwrap().wait_with_output().unwrap();
         assert!(client.status.success(), "client: {}", String::from_utf8_lossy(&client.stderr));
@@ -167,13 +174,9 @@ impl Lab {
 
     /// Datagrams to and fro, small to full-sized, one at a time: nothing is held back, nothing is changed.
     pub fn datagrams(&mut self) {
-        let mut server = self.role("s", "echo", &[]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        let mut told = BufReader::new(server.stdout.take().unwrap());
-        while !line.contains("listening") {
-            assert_ne!(told.read_line(&mut line).unwrap(), 0, "the server ended: {line}");
-        }
+        let server = self.role("s", "echo", &[]).stdout(Stdio::piped()).spawn().unwrap();
         self.children.push(server);
+        self.await_word(self.children.len() - 1, "listening");
         let client = self.role("c", "datagrams", &[]).output().unwrap();
         assert!(client.status.success(), "client: {}", String::from_utf8_lossy(&client.stderr));
         let mut server = self.children.pop().unwrap();

@@ -199,3 +199,15 @@ pub fn datagrams() {
         }
     }
 }
+
+/// Binds a socket to queue 0 of the uplink, as another program would, and lets go of it after a while.
+pub fn hold(milliseconds: u64) {
+    let config = xsk_rs::config::UmemConfig::default();
+    let (umem, _frames) = xsk_rs::Umem::new(config, 64.try_into().unwrap(), false).unwrap();
+    let flags = xsk_rs::config::LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD;
+    let config = xsk_rs::config::SocketConfig::builder().libxdp_flags(flags).build();
+    // SAFETY: no other socket of this process is bound, and libxdp loads no program.
+    let _queues = unsafe { xsk_rs::Socket::new(config, &umem, &"up0".parse().unwrap(), 0) }.unwrap();
+    println!("bound");
+    thread::sleep(Duration::from_millis(milliseconds));
+}

@@ -371,3 +371,42 @@ fn attempt_once(settings: &Settings, interfaces: &[Interface; 2], frames: u32, m
     let programs = Programs { attachments, tags: [None, None] };
     Ok(Opened { programs, uplink, downlink, reports, warnings: Vec::new(), region })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ring_sizes_and_chunks_are_checked_before_anything_is_opened() {
+        let check = |change: fn(&mut Settings), expected: Result<u32, &str>| {
+            let mut settings = Settings::default();
+            change(&mut settings);
+            let found = settings.frames().map_err(|error| error.to_string());
+            match (&found, expected) {
+                (Ok(frames), Ok(expected)) => assert_eq!(*frames, expected),
+                (Err(text), Err(expected)) => assert!(text.contains(expected), "{text}"),
+                _ => panic!("{found:?}, expected {expected:?}"),
+            }
+        };
+        check(|_| (), Ok(2 * (3 * 2048 + 2 * 2048 + 256 + 128)));
+        check(|s| s.huge_pages = true, Ok(21 * 1024));
+        check(|s| s.frame_count = Some(12288), Ok(12288));
+        check(|s| s.frame_count = Some(12287), Err("frame_count is 12287; expected at least 12288"));
+        check(|s| s.receive_ring = 1000, Err("receive ring is 1000; expected a power of two from 64 to 65536"));
+        check(|s| s.transmit_ring = 32, Err("transmit ring is 32; expected a power of two from 64 to 65536"));
+        check(|s| s.frame_size = 3000, Err("frame_size is 3000; expected 2048 or 4096"));
+        check(|s| s.queues = 0, Err("queues is 0; expected at least 1"));
+        check(
+            |s| (s.queues, s.receive_ring, s.frame_size) = (256, 65536, 4096),
+            Err("expected less than 64 GiB in all"),
+        );
+    }
+
+    #[test]
+    fn an_explicit_mode_has_no_other_to_fall_back_to() {
+        for mode in [Mode::ZeroCopy, Mode::Copy, Mode::Generic] {
+            assert_eq!(mode.ladder(), [mode]);
+        }
+        assert_eq!(Mode::Auto.ladder(), [Mode::ZeroCopy, Mode::Copy, Mode::Generic]);
+    }
+}

@@ -118,11 +118,7 @@ impl Region {
     #[inline]
     pub(super) fn admit(&self, descriptor: &FrameDesc) -> Option<Frame> {
         let (address, length) = (descriptor.addr(), descriptor.lengths().data());
-        let chunk = self.chunk_of(address)?;
-        let within = address & ((1 << self.shift) - 1);
-        if within < HEADROOM as usize || within.checked_add(length)? > 1 << self.shift {
-            return None;
-        }
+        let chunk = chunk_holding(address, length, self.shift, self.descriptors.len())?;
         self.ledger.pass(chunk, Holder::Receive, Holder::Hand);
         Some(Frame { address: address as u64, length: length as u32 })
     }
@@ -184,6 +180,16 @@ impl Region {
     }
 }
 
+/// The chunk that these bytes lie in, behind its headroom; `None` if they leave it or there is no such chunk. Chunks have
+/// `1 << shift` bytes.
+#[inline]
+fn chunk_holding(address: usize, length: usize, shift: u32, chunks: usize) -> Option<u32> {
+    let chunk = address >> shift;
+    let within = address & ((1 << shift) - 1);
+    let fits = within >= HEADROOM as usize && length <= (1 << shift) - within;
+    (chunk < chunks && fits).then_some(chunk as u32)
+}
+
 fn refusal(error: &xsk_rs::umem::UmemCreateError) -> OpenError {
     let source = super::cause(error);
     match source.raw_os_error() {
@@ -211,5 +217,29 @@ fn refusal(error: &xsk_rs::umem::UmemCreateError) -> OpenError {
             cure: "lower `frame_count` or the ring sizes",
         },
         _ => OpenError::System { action: "register the frame memory".into(), interface: None, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_of_the_kernel_is_taken_only_if_it_lies_within_one_chunk() {
+        let check = |address, length, expected| {
+            assert_eq!(chunk_holding(address, length, 11, 4), expected, "{address} {length}");
+        };
+        check(256, 60, Some(0));
+        check(256, 1792, Some(0));
+        check(256, 1793, None);
+        check(255, 60, None);
+        check(2047, 1, Some(0));
+        check(2047, 2, None);
+        check(2048 + 256, 0, Some(1));
+        check(3 * 2048 + 256, 1792, Some(3));
+        check(4 * 2048 + 256, 60, None);
+        check(usize::MAX, 1, None);
+        check(usize::MAX - 1000, usize::MAX, None);
+        check(256, usize::MAX, None);
     }
 }
