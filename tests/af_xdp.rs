@@ -31,6 +31,9 @@ fn forwards(mode: Mode, queues: u32, expected: &str) {
     }
     let (gateway, said) = lab.gateway(&words(mode, queues));
     assert!(said.contains(&format!("uplink up0 ({expected}), downlink dn0 ({expected})")), "{said}");
+    // In native mode the driver itself keeps the far end from sending super-frames.
+    assert!(!lab.has_offload("c", "eth0", "tcp-segmentation-offload"), "{mode:?}");
+    assert!(lab.has_offload("c", "eth0", "tx-checksumming"), "the default, which GW-30 is about");
     assert!(lab.ping(SERVER), "echo requests cross");
     lab.datagrams();
     lab.transfer(TRANSFER);
@@ -70,14 +73,15 @@ fn automatic_mode_takes_copy_on_veth_and_says_why() {
         return;
     }
     let mut lab = Lab::new(1);
-    let before = lab.strips_tags("up0");
+    let strips_tags = |lab: &Lab, port: &str| lab.has_offload("g", port, "rx-vlan-offload");
+    let before = strips_tags(&lab, "up0");
     let (gateway, said) = lab.gateway(&words(Mode::Auto, 1));
-    assert!(!lab.strips_tags("up0") && !lab.strips_tags("dn0"), "frames keep their VLAN tags");
+    assert!(!strips_tags(&lab, "up0") && !strips_tags(&lab, "dn0"), "frames keep their VLAN tags");
     assert!(said.contains("uplink up0 (copy)"), "{said}");
     assert!(said.contains("mode `copy` is used: `up0` refuses zero-copy"), "{said}");
     lab.datagrams();
     lab.stop(gateway);
-    assert_eq!(lab.strips_tags("up0"), before, "as found");
+    assert_eq!(strips_tags(&lab, "up0"), before, "as found");
 }
 
 #[test]
@@ -289,7 +293,9 @@ fn with_an_engine_both_directions_of_a_flow_meet_at_the_worker_that_owns_it() {
     assert!(figure(&summary, "handed_over") > 100, "{summary}");
     assert!(figure(&summary, "established") > 10_000, "{summary}");
     // A flow whose directions did not meet would be judged invalid.
-    assert_eq!((figure(&summary, "invalid"), figure(&summary, "full")), (0, 0), "{summary}");
+    assert_eq!(figure(&summary, "invalid"), 0, "{summary}");
+    // An owner that gets no core in time loses frames, as a port does; not many.
+    assert!(figure(&summary, "full") < figure(&summary, "established") / 10, "{summary}");
 }
 
 #[test]

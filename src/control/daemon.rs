@@ -69,9 +69,11 @@ impl RunSettings {
         RunSettings { cores, pace: Pace { spin, ..Pace::default() }, ..RunSettings::new(ports) }
     }
 
-    /// Settings for these ports, everything else by default.
+    /// Settings for these ports, everything else by default: a worker may fall behind with what others hand over as far as
+    /// with what its port receives.
     pub fn new(ports: xdp::Settings) -> RunSettings {
-        RunSettings { ports, cores: Vec::new(), pace: Pace::default(), handover_slots: 1024 }
+        let handover_slots = ports.receive_ring as usize;
+        RunSettings { ports, cores: Vec::new(), pace: Pace::default(), handover_slots }
     }
 }
 

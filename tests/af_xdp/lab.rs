@@ -202,9 +202,10 @@ impl Lab {
         }
     }
 
-    pub fn strips_tags(&self, port: &str) -> bool {
-        let out = self.inside("g", "ethtool").args(["-k", port]).output().unwrap();
-        String::from_utf8(out.stdout).unwrap().contains("rx-vlan-offload: on")
+    /// Whether an offload is on, by the name that `ethtool -k` gives it.
+    pub fn has_offload(&self, namespace: &str, interface: &str, name: &str) -> bool {
+        let out = self.inside(namespace, "ethtool").args(["-k", interface]).output().unwrap();
+        String::from_utf8(out.stdout).unwrap().contains(&format!("{name}: on"))
     }
 
     pub fn link(&self, port: &str) -> String {
