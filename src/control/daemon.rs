@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::{Handle, Signals};
 
 use crate::base::diagnostic::Diagnostics;
 use crate::base::id::WorkerId;
@@ -238,6 +238,7 @@ pub fn run<J: Judge, T: Tap>(
     let closer = signals.handle();
 
     let outcome = thread::scope(|scope| {
+        let _ending = Ending { control: &control, signals: &closer };
         let forward = control.clone();
         scope.spawn(move || {
             for signal in signals.forever() {
@@ -295,7 +296,6 @@ pub fn run<J: Judge, T: Tap>(
             }
         }
         control.desks.iter().for_each(|desk| desk.collect_retired());
-        closer.close();
         match failed {
             Some(error) => Err(error),
             None => Ok((reports, left_to_kernel, elapsed, u64::from(region.chunks()).saturating_sub(held))),
@@ -310,6 +310,19 @@ pub fn run<J: Judge, T: Tap>(
     }
     let generation = control.generation();
     Ok(Summary { ports, workers, counters, fates, left_to_kernel, generation, elapsed, lost_frames })
+}
+
+/// Ends all threads when control leaves, even by a defect in a callback: the scope waits for them.
+struct Ending<'a, L> {
+    control: &'a Control<L>,
+    signals: &'a Handle,
+}
+
+impl<L> Drop for Ending<'_, L> {
+    fn drop(&mut self) {
+        self.control.desks.iter().for_each(|desk| desk.stop());
+        self.signals.close();
+    }
 }
 
 /// One worker's thread.
