@@ -13,6 +13,7 @@ use super::{findings, summary};
 use crate::base::diagnostic::Diagnostics;
 use crate::config::{Plan, Poll, Profile, XdpMode};
 use crate::control::daemon::{self, Reload, RunSettings};
+use crate::control::hardware;
 use crate::control::load::{Loaded, load};
 use crate::control::log::sink::{SYSLOG, Sink, Target};
 use crate::control::log::{self, LogQueue, LogTap, Writing};
@@ -49,6 +50,8 @@ pub fn run(arguments: &RunArguments) -> u8 {
             return exit::INVALID;
         }
     };
+    let interfaces = [settings.ports.uplink.as_str(), settings.ports.downlink.as_str()];
+    findings::print(&hardware::compare(&first.plan.profile, interfaces, Path::new("/sys")), &[]);
     let workers = settings.ports.queues as usize;
     if arguments.dry_run {
         println!(

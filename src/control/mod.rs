@@ -3,6 +3,7 @@
 //! Architecture invariant: this room does not know how packets are parsed.
 
 pub mod daemon;
+pub mod hardware;
 
 pub mod load;
 
