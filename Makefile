@@ -57,7 +57,7 @@ test: setup
 
 demo: build
 	$(SUDO) $(RINGWALL) lab test
-	$(RINGWALL) replay --gateway pcaps/gateway.yaml --in uplink=pcaps/uplink.pcap --in downlink=pcaps/downlink.pcap
+	$(RINGWALL) replay --gateway pcaps/gateway.yaml --in uplink=pcaps/uplink.pcap --in downlink=pcaps/downlink.pcap --repeat 1000
 
 bench: setup
 	cargo bench --locked

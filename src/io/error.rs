@@ -54,7 +54,7 @@ pub enum OpenError {
     /// A frame of the interface would not fit a chunk.
     #[error(
         "interface `{interface}` has MTU {mtu}, so frames of up to {longest} bytes; a chunk of {frame_size} bytes holds {room}: \
-         raise `frame_size` or `ip link set {interface} mtu {largest_mtu}`"
+         raise `frames.size` of the hardware profile or `ip link set {interface} mtu {largest_mtu}`"
     )]
     FrameSize {
         /// The interface.
