@@ -5,6 +5,7 @@ use clap::Args;
 use super::arguments::{GatewayArguments, Output, exit};
 use super::findings;
 use crate::base::diagnostic::Severity;
+use crate::compile::lint::lint;
 use crate::control::load::load;
 
 /// Arguments of `ringwall check`.
@@ -19,7 +20,11 @@ pub struct CheckArguments {
 
 /// Checks; returns the exit code: 3 with errors, 1 with warnings, else 0.
 pub fn run(arguments: &CheckArguments) -> u8 {
-    let outcome = load(&arguments.gateway.request(), 1, None);
+    let mut outcome = load(&arguments.gateway.request(), 1, None);
+    if let Some(loaded) = &outcome.loaded {
+        outcome.findings.extend(lint(&loaded.policy, &loaded.plan.site));
+        outcome.findings.sort();
+    }
     let count = |severity| outcome.findings.iter().filter(|f| f.severity == severity).count();
     let (errors, warnings, notes) = (count(Severity::Error), count(Severity::Warning), count(Severity::Note));
     match arguments.output {

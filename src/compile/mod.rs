@@ -9,6 +9,7 @@
 pub mod boxes;
 pub mod dimensions;
 pub mod layout;
+pub mod lint;
 pub mod list;
 pub mod places;
 pub mod population;
