@@ -1,6 +1,7 @@
 # make demo    installs what is missing, builds, plays the tutorial's lessons through the gateway, replays captures
 # make test    installs what is missing, builds, runs every test
 # make bench   installs what is missing, runs the benchmarks
+# make install builds and puts the program into PREFIX/bin, /usr/local by default, where sudo finds it, too
 # make setup   installs what is missing and nothing else
 # make lint    formatting and clippy, as the continuous integration does
 #
@@ -9,13 +10,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := test
-.PHONY: setup build test demo bench fmt fmt-check clippy lint clean
+.PHONY: setup build install test demo bench fmt fmt-check clippy lint clean
 
 # Debian keeps the tools of the administrator where other users do not look, and rustup installs into the home directory.
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 RINGWALL := target/release/ringwall
+PREFIX ?= /usr/local
 
 # command:Debian package. clang compiles the XDP program and, with libclang, reads the headers of libxdp; m4, make and a C compiler
 # build libxdp from source; the rest is what the lab drives.
@@ -51,6 +53,9 @@ setup:
 
 build: setup
 	cargo build --release --locked
+
+install: build
+	$(SUDO) install -D -m 755 $(RINGWALL) $(DESTDIR)$(PREFIX)/bin/ringwall
 
 test: setup
 	cargo test --locked
