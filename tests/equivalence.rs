@@ -3,14 +3,17 @@
 mod random;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use random::Dice;
+use random::traffic::{Arrival, arrivals};
 use ringwall::base::diagnostic::Diagnostics;
-use ringwall::base::id::RuleId;
+use ringwall::base::id::{RuleId, WorkerId};
 use ringwall::compile::reference::{self, Opinion};
 use ringwall::compile::{Options, compile};
 use ringwall::engine::judge::{Judgement, Standing, judge};
-use ringwall::engine::{NoTrace, Program, Recorder};
+use ringwall::engine::{BATCH, Batch, Decision, Engine, FlowSettings, NoTrace, Program, Recorder, Settings};
+use ringwall::packet::Options as ParseOptions;
 
 fn opinion_of(program: &Program, judgement: Judgement) -> Opinion {
     let decision = judgement.decision;
@@ -91,4 +94,91 @@ fn compiled_equals_reference_equals_traced() {
         assert!(seen.get(reason).is_some_and(|&n| n >= 20), "too few packets ended as {reason}: {seen:?}");
     }
     println!("{seen:?}");
+}
+
+fn engine(program: &Arc<Program>, worker: u32) -> Engine {
+    let flows = FlowSettings { capacity: 4096, ..FlowSettings::default() };
+    let settings = Settings { worker: WorkerId(worker), flows, datagrams: 256, seed: [7, 9] };
+    Engine::new(Arc::clone(program), &settings)
+}
+
+fn add(batch: &mut Batch, arrival: &Arrival) -> usize {
+    batch.add(&arrival.frame, arrival.direction, arrival.time, &ParseOptions::default()).expect("the batch has room")
+}
+
+/// Decisions of one engine that takes the packets in bursts of random sizes up to `most`.
+fn in_bursts(program: &Arc<Program>, arrivals: &[Arrival], dice: &mut Dice, most: usize) -> Vec<Decision> {
+    let mut engine = engine(program, 0);
+    let mut batch = Batch::new();
+    let mut decisions = Vec::new();
+    let mut rest = arrivals;
+    while !rest.is_empty() {
+        let (burst, after) = rest.split_at(rest.len().min(1 + dice.below(most)));
+        rest = after;
+        batch.clear();
+        burst.iter().for_each(|arrival| {
+            add(&mut batch, arrival);
+        });
+        if dice.chance(50) {
+            engine.process(&mut batch, &mut NoTrace);
+        } else {
+            engine.process(&mut batch, &mut Recorder::default());
+        }
+        decisions.extend((0..batch.len()).map(|at| batch.decision(at)));
+    }
+    decisions
+}
+
+/// Decisions of several workers, each taking the packets that it owns one by one.
+fn by_owners(program: &Arc<Program>, arrivals: &[Arrival], workers: u32) -> Vec<Decision> {
+    let mut engines: Vec<Engine> = (0..workers).map(|w| engine(program, w)).collect();
+    let mut batch = Batch::new();
+    let mut decide = |(n, arrival): (usize, &Arrival)| {
+        batch.clear();
+        let at = add(&mut batch, arrival);
+        // Whoever receives a frame finds the same owner.
+        let receiver = WorkerId(n as u32 % workers);
+        let owner = batch.owner(at, receiver, workers, [7, 9]);
+        engines[owner.index()].process(&mut batch, &mut NoTrace);
+        batch.decision(at)
+    };
+    arrivals.iter().enumerate().map(&mut decide).collect()
+}
+
+#[test]
+fn any_burst_split_and_any_number_of_workers_decide_alike() {
+    let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
+    for seed in 0..seeds() / 10 {
+        let (policy, site) = random::policy(seed);
+        let options = Options { workers: 5, ..Options::default() };
+        let Some(program) = compile(&policy, &site, &options, &mut Diagnostics::new()) else { continue };
+        let program = Arc::new(program);
+        let dice = &mut Dice::new(seed ^ 0x5eed);
+        let arrivals = arrivals(dice, 200);
+        let one_by_one = in_bursts(&program, &arrivals, dice, 1);
+        for most in [2, 7, BATCH] {
+            let bursts = in_bursts(&program, &arrivals, dice, most);
+            let differs = bursts.iter().zip(&one_by_one).position(|(a, b)| a != b);
+            assert_eq!(differs, None, "seed {seed}, bursts of up to {most}");
+        }
+        for workers in [2, 5] {
+            let shared = by_owners(&program, &arrivals, workers);
+            let differs = shared.iter().zip(&one_by_one).position(|(a, b)| a != b);
+            assert_eq!(differs, None, "seed {seed}, {workers} workers");
+        }
+        for decision in one_by_one {
+            *seen.entry(decision.reason.name()).or_default() += 1;
+        }
+    }
+    for reason in [
+        "established",
+        "related",
+        "invalid-state",
+        "fragment-no-first",
+        "fragment-overlap",
+        "policy-allow",
+        "policy-deny",
+    ] {
+        assert!(seen.get(reason).is_some_and(|&n| n >= 20), "too few packets ended as {reason}: {seen:?}");
+    }
 }

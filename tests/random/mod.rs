@@ -1,5 +1,7 @@
 //! A seed in, a random policy with a site out, and packets that hit its rules or miss them by one field.
 
+pub mod traffic;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
