@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::arguments::{GatewayArguments, Output, exit};
-use super::findings;
+use super::{findings, print};
 use crate::base::diagnostic::Severity;
 use crate::compile::lint::lint;
 use crate::control::load::load;
@@ -27,28 +27,36 @@ pub fn run(arguments: &CheckArguments) -> u8 {
     }
     let count = |severity| outcome.findings.iter().filter(|f| f.severity == severity).count();
     let (errors, warnings, notes) = (count(Severity::Error), count(Severity::Warning), count(Severity::Note));
-    match arguments.output {
-        Output::Json => println!("{}", findings::json(&outcome.findings)),
+    let text = match arguments.output {
+        Output::Json => findings::json(&outcome.findings) + "\n",
         Output::Table => {
-            print!("{}", findings::text(&outcome.findings, &outcome.sources));
+            let found = findings::text(&outcome.findings, &outcome.sources);
             let loaded = outcome.loaded.as_ref().map_or(String::new(), |loaded| {
                 let policy = &loaded.policy;
+                let policies = policy.rulesets.len();
                 format!(
-                    "{} files: {} policies, {} host endpoints, {} pods, {} services, {} entries in the program; ",
-                    outcome.sources.len(),
-                    policy.rulesets.len(),
-                    policy.host_endpoints.len(),
-                    policy.pods.len(),
-                    policy.services.len(),
+                    "{}: {policies} {}, {}, {}, {}, {} entries in the program; ",
+                    counted(outcome.sources.len(), "file"),
+                    if policies == 1 { "policy" } else { "policies" },
+                    counted(policy.host_endpoints.len(), "host endpoint"),
+                    counted(policy.pods.len(), "pod"),
+                    counted(policy.services.len(), "service"),
                     loaded.program.entries.len()
                 )
             });
-            println!("{loaded}{errors} errors, {warnings} warnings, {notes} notes");
+            let [errors, warnings, notes] =
+                [(errors, "error"), (warnings, "warning"), (notes, "note")].map(|(count, word)| counted(count, word));
+            format!("{found}{loaded}{errors}, {warnings}, {notes}\n")
         }
-    }
-    match (errors, warnings) {
+    };
+    let code = match (errors, warnings) {
         (0, 0) => exit::DONE,
         (0, _) => exit::DENIED,
         _ => exit::INVALID,
-    }
+    };
+    print::result(&text, code)
+}
+
+fn counted(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }

@@ -4,6 +4,7 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use super::arguments::exit;
+use super::print;
 
 /// Arguments of `ringwall completion`.
 #[derive(Debug, Args)]
@@ -15,6 +16,7 @@ pub struct CompletionArguments {
 
 /// Prints the script for the command line `C`.
 pub fn run<C: CommandFactory>(arguments: &CompletionArguments) -> u8 {
-    clap_complete::generate(arguments.shell, &mut C::command(), "ringwall", &mut std::io::stdout());
-    exit::DONE
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut C::command(), "ringwall", &mut script);
+    print::result(&String::from_utf8_lossy(&script), exit::DONE)
 }

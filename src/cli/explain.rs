@@ -12,7 +12,7 @@ use super::packet_object::{PacketObject, read_line};
 use super::packet_text::read_text;
 use super::story::story;
 use super::verdict::{self, Line as VerdictLine};
-use super::{findings, run};
+use super::{findings, print, run};
 use crate::base::address::Direction;
 use crate::base::diagnostic::{Diagnostic, Diagnostics, Span};
 use crate::base::id::WorkerId;
@@ -29,7 +29,7 @@ pub struct ExplainArguments {
     #[command(flatten)]
     gateway: GatewayArguments,
     /// Side on which the packet is received
-    #[arg(long = "in", value_enum, value_name = "PORT", default_value = "uplink")]
+    #[arg(long = "in", value_enum, value_name = "PORT", default_value = "uplink", conflicts_with = "packets")]
     side: Side,
     /// The packet, such as 'tcp 1.1.1.1:40000 > 169.1.1.1:80 [S]'
     #[arg(required_unless_present = "packets", conflicts_with = "packets")]
@@ -38,7 +38,7 @@ pub struct ExplainArguments {
     #[arg(long, value_name = "FILE")]
     packets: Option<PathBuf>,
     /// Start with an empty flow table for each packet of the file
-    #[arg(long, requires = "packets")]
+    #[arg(long, requires = "packets", conflicts_with = "packet")]
     independent: bool,
     /// Form of the result
     #[arg(short, long, value_enum, default_value_t)]
@@ -65,7 +65,7 @@ pub fn run(arguments: &ExplainArguments) -> u8 {
             // Whoever reads has seen enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::DONE,
             Err(error) => {
-                eprintln!("error: {error}");
+                print::talk(&format!("error: {error}\n"));
                 exit::INVALID
             }
         },
@@ -187,11 +187,11 @@ fn one(loaded: &Loaded, text: &str, arguments: &ExplainArguments) -> u8 {
     let (key, parsed, decision) = (*judge.batch().key(0), judge.batch().parsed(0), judge.batch().decision(0));
     let events: Vec<_> = judge.trace_mut().events.iter().map(|(_, event)| *event).collect();
     let story = story(&loaded.program, text, &key, parsed, &events, decision);
-    match arguments.output {
-        Output::Json => println!("{}", story.json()),
-        Output::Table => print!("{}", story.text(decision)),
-    }
-    verdict::exit_code(decision)
+    let text = match arguments.output {
+        Output::Json => story.json() + "\n",
+        Output::Table => story.text(decision),
+    };
+    print::result(&text, verdict::exit_code(decision))
 }
 
 /// Tables for a packet or two.

@@ -5,6 +5,7 @@ use std::fs;
 
 use serde::Serialize;
 
+use super::print;
 use crate::base::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::policy::source::Source;
 
@@ -78,7 +79,7 @@ pub fn text(findings: &Diagnostics, sources: &[Source]) -> String {
 
 /// Prints the findings to standard error.
 pub fn print(findings: &Diagnostics, sources: &[Source]) {
-    eprint!("{}", text(findings, sources));
+    print::talk(&text(findings, sources));
 }
 
 fn line_of(file: &str, line: u32, sources: &[Source]) -> Option<String> {

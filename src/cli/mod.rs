@@ -12,6 +12,7 @@ pub mod findings;
 pub mod lab;
 pub mod packet_object;
 pub mod packet_text;
+pub mod print;
 pub mod replay;
 pub mod run;
 pub mod story;

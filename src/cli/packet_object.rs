@@ -38,6 +38,11 @@ pub fn read_line(line: &str, at: &Span) -> Result<PacketObject, Diagnostic> {
         let column = line.find(&format!("\"{}\"", finding.field)).map_or(1, |byte| column_of(line, byte));
         finding.diagnostic().at(&place(column))
     };
+    // The reader would take a list of values for an object.
+    if line.trim_start().starts_with('[') {
+        let column = column_of(line, line.len() - line.trim_start().len());
+        return Err(Diagnostic::error("packet-object", "a list, expected a packet object").at(&place(column)));
+    }
     let written: Written = serde_json::from_str(line).map_err(|error| {
         let text = error.to_string();
         // The position is in the diagnostic already.

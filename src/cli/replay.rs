@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::arguments::{GatewayArguments, Output, exit};
 use super::summary::{self, Row, RuleRow};
 use super::verdict::Line as VerdictLine;
-use super::{findings, run as run_verb};
+use super::{findings, print, run as run_verb};
 use crate::base::address::{Direction, Family, range};
 use crate::base::id::WorkerId;
 use crate::base::site::Site;
@@ -102,14 +102,14 @@ pub fn run(arguments: &ReplayArguments) -> u8 {
         && loaded.plan.site.segments.is_empty()
         && loaded.policy.subnets.is_empty()
     {
-        eprintln!(
-            "note: the gateway has no segments, so every packet counts as inbound; say `--in uplink=FILE` to be explicit"
-        );
+        let note =
+            "the gateway has no segments, so every packet counts as inbound; say `--in uplink=FILE` to be explicit";
+        print::talk(&format!("note: {note}\n"));
     }
     match replay(arguments, &loaded, &captures) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
+            print::talk(&format!("error: {error}\n"));
             if matches!(error, ReplayError::Defect) { exit::DEFECT } else { exit::INVALID }
         }
     }
@@ -131,9 +131,9 @@ fn replay(arguments: &ReplayArguments, loaded: &Loaded, captures: &[(Side, PathB
         vec![work(arguments, loaded, captures, WorkerId(0), seed, true)?]
     } else {
         if arguments.passed.is_some() || arguments.dropped.is_some() {
-            eprintln!(
-                "note: with several workers, `--passed` and `--dropped` write one file per worker: drops.0.pcapng, ..."
-            );
+            let note =
+                "with several workers, `--passed` and `--dropped` write one file per worker: drops.0.pcapng, ...";
+            print::talk(&format!("note: {note}\n"));
         }
         thread::scope(|scope| {
             let spawn = |w| scope.spawn(move || work(arguments, loaded, captures, WorkerId(w), seed, false));
@@ -152,11 +152,11 @@ fn replay(arguments: &ReplayArguments, loaded: &Loaded, captures: &[(Side, PathB
         out.flush().map_err(|e| ReplayError::Write(path.display().to_string(), e))?;
     }
     let summary = Summary::new(&loaded.program, &shares, elapsed);
-    match arguments.output {
-        Output::Json => println!("{}", serde_json::to_string(&summary).unwrap_or_default()),
-        Output::Table => print!("{}", summary.text()),
-    }
-    Ok(exit::DONE)
+    let text = match arguments.output {
+        Output::Json => serde_json::to_string(&summary).unwrap_or_default() + "\n",
+        Output::Table => summary.text(),
+    };
+    Ok(print::result(&text, exit::DONE))
 }
 
 fn create(path: &Path) -> Result<BufWriter<File>, ReplayError> {
