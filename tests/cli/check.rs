@@ -37,11 +37,9 @@ fn sound_policies_end_with_0_and_notes_do_not_change_that() {
 
 #[test]
 fn the_projects_own_policies_raise_nothing() {
-    for gateway in ["pcaps/gateway.yaml"] {
-        let path = project(gateway).display().to_string();
-        let out = run_in(&project("."), ["check", "--gateway", &path, "-o", "json"]).ended_with(0).out;
-        assert_eq!(out, "{\"errors\":[],\"warnings\":[],\"notes\":[]}\n", "{gateway}");
-    }
+    let path = project("pcaps/gateway.yaml").display().to_string();
+    let out = run_in(&project("."), ["check", "--gateway", &path, "-o", "json"]).ended_with(0).out;
+    assert_eq!(out, "{\"errors\":[],\"warnings\":[],\"notes\":[]}\n");
 }
 
 #[test]

@@ -324,7 +324,7 @@ fn a52_to_a56_kubernetes_policies() {
         "allow",
         "{ podSelector: { matchLabels: { app: one } }, ingress: [{ from: [{ podSelector: { matchLabels: { app: two } } }] }] }",
     );
-    let mut denied = gateway(&[deny_all.clone()]);
+    let mut denied = gateway(std::slice::from_ref(&deny_all));
     denied.check("A55 deny all", one_in, "drop");
     let mut allowed = gateway(&[deny_all.clone(), allow]);
     allowed.check("A55 allow", one_in, "pass n/knp.default.allow#0");
