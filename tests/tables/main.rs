@@ -1,0 +1,10 @@
+//! Whole tables of packets and verdicts: upstream policy programs, isolation sets, Kubernetes policies, VPC accounts, and changes
+//! of a policy that must not change a verdict.
+
+#[path = "../gateway/mod.rs"]
+mod gateway;
+#[path = "../random/mod.rs"]
+mod random;
+
+mod programs;
+mod programs_of_hosts;
