@@ -4,7 +4,10 @@
 #[path = "../gateway/mod.rs"]
 mod gateway;
 #[path = "../random/mod.rs"]
+#[allow(dead_code)]
 mod random;
 
+mod changes;
+mod isolation;
 mod programs;
 mod programs_of_hosts;

@@ -105,10 +105,9 @@ fn rule(value: &Value, index: u32, is_v6: bool) -> Rule {
     for field in value.as_object().expect("a rule").keys() {
         assert!(KNOWN.contains(&field.as_str()), "{field} has no translation");
     }
-    let icmp = value["Icmp"]["Type"].as_u64().map(|kind| Icmp {
-        kind: kind as u8,
-        code: value["Icmp"]["Code"].as_u64().map(|code| code as u8),
-    });
+    let icmp = value["Icmp"]["Type"]
+        .as_u64()
+        .map(|kind| Icmp { kind: kind as u8, code: value["Icmp"]["Code"].as_u64().map(|code| code as u8) });
     // A type without a protocol is no rule here; it means ICMP.
     let implied = icmp.map(|_| if is_v6 { 58 } else { 1 });
     Rule {
