@@ -7,7 +7,9 @@ mod gateway;
 #[allow(dead_code)]
 mod random;
 
+mod accounts;
 mod changes;
 mod isolation;
+mod kubernetes;
 mod programs;
 mod programs_of_hosts;
