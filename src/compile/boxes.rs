@@ -4,8 +4,9 @@
 //! ICMP type without a protocol, split what is left over.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use super::population::{Declared, Population};
+use super::population::{Declared, Population, both};
 use super::ranges::{AddressSet, Ranges};
 use crate::base::address::Family;
 use crate::policy::ir::{Icmp, Peer, Policy, Port, Protocols, Rule};
@@ -87,13 +88,13 @@ impl ProtocolSet {
     }
 }
 
-/// What one entry matches. `None` = any address.
+/// What one entry matches. `None` = any address. Entries share address sets, which may be large.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Match {
     /// Source addresses.
-    pub src: Option<AddressSet>,
+    pub src: Option<Rc<AddressSet>>,
     /// Destination addresses.
-    pub dst: Option<AddressSet>,
+    pub dst: Option<Rc<AddressSet>>,
     /// Source ports.
     pub sport: PortSet,
     /// Destination ports, or ICMP type and code.
@@ -108,7 +109,7 @@ impl Match {
         Match { src: None, dst: None, sport: PortSet::Any, dport: PortSet::Any, protocols: ProtocolSet::ALL };
 
     fn is_empty(&self) -> bool {
-        let nowhere = |set: &Option<AddressSet>| set.as_ref().is_some_and(AddressSet::is_empty);
+        let nowhere = |set: &Option<Rc<AddressSet>>| set.as_ref().is_some_and(|set| set.is_empty());
         nowhere(&self.src)
             || nowhere(&self.dst)
             || self.sport.is_empty()
@@ -120,13 +121,9 @@ impl Match {
 /// One side of a rule in pieces.
 #[derive(Clone)]
 struct Piece {
-    addresses: Option<AddressSet>,
+    addresses: Option<Rc<AddressSet>>,
     ports: PortSet,
     protocols: ProtocolSet,
-}
-
-fn both(a: Option<AddressSet>, b: &AddressSet) -> Option<AddressSet> {
-    Some(a.map_or_else(|| b.clone(), |a| a.intersect(b)))
 }
 
 fn ports_of(ports: &[Port]) -> (Ranges, Vec<&str>) {
@@ -141,16 +138,19 @@ fn ports_of(ports: &[Port]) -> (Ranges, Vec<&str>) {
     (Ranges::new(numeric), named)
 }
 
-fn merge(all: Vec<Declared>) -> Declared {
-    let mut merged: BTreeMap<(u8, u16), Vec<AddressSet>> = BTreeMap::new();
-    for (key, set) in all.into_iter().flatten() {
+fn merge(all: &[Rc<Declared>]) -> Rc<Declared> {
+    if let [only] = all {
+        return Rc::clone(only);
+    }
+    let mut merged: BTreeMap<(u8, u16), Vec<&AddressSet>> = BTreeMap::new();
+    for (&key, set) in all.iter().flat_map(|declared| declared.iter()) {
         merged.entry(key).or_default().push(set);
     }
-    merged.into_iter().map(|(key, sets)| (key, AddressSet::union(&sets))).collect()
+    Rc::new(merged.into_iter().map(|(key, sets)| (key, Rc::new(AddressSet::union(sets)))).collect())
 }
 
 /// The boxes of a rule; none if it can match nothing.
-pub fn boxes(rule: &Rule, policy: &Policy, population: &Population) -> Vec<Match> {
+pub fn boxes<'p>(rule: &'p Rule, policy: &Policy, population: &Population<'p>) -> Vec<Match> {
     let mut protocols = match rule.family {
         Some(family) => ProtocolSet::of(&[family], 0..=255),
         // A protocol that belongs to one family implies it (RM-7).
@@ -186,30 +186,17 @@ pub fn boxes(rule: &Rule, policy: &Policy, population: &Population) -> Vec<Match
     found
 }
 
-fn pieces(
-    peer: &Peer,
+fn pieces<'p>(
+    peer: &'p Peer,
     protocols: ProtocolSet,
     policy: &Policy,
-    population: &Population,
+    population: &Population<'p>,
     is_source: bool,
 ) -> Vec<Piece> {
-    let mut addresses = None;
-    if !peer.nets.is_empty() {
-        addresses = both(addresses, &AddressSet::of_nets(&peer.nets));
-    }
-    if let Some(selector) = &peer.selector {
-        addresses = both(addresses, &population.select(selector));
-    }
-    if !peer.not_nets.is_empty() {
-        let excluded = AddressSet::of_nets(&peer.not_nets);
-        addresses = Some(addresses.unwrap_or_else(AddressSet::all).minus(&excluded));
-    }
-    if let Some(selector) = &peer.not_selector {
-        addresses = Some(addresses.unwrap_or_else(AddressSet::all).minus(&population.select(selector)));
-    }
+    let addresses = population.addresses(peer);
     let whole = Piece { addresses, ports: PortSet::Any, protocols };
-    let declared_piece = |(&(protocol, port), set): (&(u8, u16), &AddressSet)| Piece {
-        addresses: both(whole.addresses.clone(), set),
+    let declared_piece = |(&(protocol, port), set): (&(u8, u16), &Rc<AddressSet>)| Piece {
+        addresses: Some(both(whole.addresses.clone(), set)),
         ports: PortSet::In(Ranges::one(u128::from(port), u128::from(port))),
         protocols: protocols.intersect(&ProtocolSet::of(&[Family::V4, Family::V6], [protocol])),
     };
@@ -218,8 +205,8 @@ fn pieces(
         (Some(name), _) => {
             let backends = service(policy, name);
             if is_source {
-                let set = AddressSet::union(backends.values());
-                vec![Piece { addresses: both(whole.addresses.clone(), &set), ..whole.clone() }]
+                let set = Rc::new(AddressSet::union(backends.values().map(Rc::as_ref)));
+                vec![Piece { addresses: Some(both(whole.addresses.clone(), &set)), ..whole.clone() }]
             } else {
                 backends.iter().map(declared_piece).collect()
             }
@@ -231,14 +218,15 @@ fn pieces(
             if !numeric.is_empty() {
                 found.push(Piece { ports: PortSet::In(numeric), ..whole.clone() });
             }
-            let declared = named.iter().map(|name| population.declared(name, peer.selector.as_ref())).collect();
-            found.extend(merge(declared).iter().map(declared_piece));
+            let declared: Vec<_> = named.iter().map(|name| population.declared(name, peer.selector.as_ref())).collect();
+            found.extend(merge(&declared).iter().map(declared_piece));
             found
         }
     };
     if !peer.not_ports.is_empty() {
         let (numeric, named) = ports_of(&peer.not_ports);
-        let declared = merge(named.iter().map(|name| population.declared(name, None)).collect());
+        let declared: Vec<_> = named.iter().map(|name| population.declared(name, None)).collect();
+        let declared = merge(&declared);
         found = found.iter().flat_map(|piece| without(piece, &numeric, &declared)).collect();
     }
     found
@@ -259,7 +247,11 @@ fn without(piece: &Piece, numeric: &Ranges, declared: &Declared) -> Vec<Piece> {
         left.push(Piece { ports: piece.ports.limit(&elsewhere), protocols, ..piece.clone() });
         for (&(_, port), set) in mine {
             let port = Ranges::one(u128::from(port), u128::from(port)).intersect(&allowed);
-            let addresses = Some(piece.addresses.clone().unwrap_or_else(AddressSet::all).minus(set));
+            let addresses = match &piece.addresses {
+                Some(addresses) => addresses.minus(set),
+                None => AddressSet::all().minus(set),
+            };
+            let addresses = Some(Rc::new(addresses));
             left.push(Piece { addresses, ports: piece.ports.limit(&port), protocols });
         }
     }
@@ -275,7 +267,7 @@ fn service(policy: &Policy, name: &(String, String)) -> Declared {
             found.entry((port.protocol, number)).or_default().push(address);
         }
     }
-    found.into_iter().map(|(key, addresses)| (key, AddressSet::of_addresses(&addresses))).collect()
+    found.into_iter().map(|(key, addresses)| (key, Rc::new(AddressSet::of_addresses(&addresses)))).collect()
 }
 
 /// ICMP type and code as a range of `type << 8 | code`.
@@ -332,8 +324,8 @@ pub fn vpc(
         None => ports(destination_ports),
     };
     Match {
-        src: source,
-        dst: destination,
+        src: source.map(Rc::new),
+        dst: destination.map(Rc::new),
         sport: ports(source_ports),
         dport,
         protocols: ProtocolSet::of(&[Family::V4], numbers),

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
+use std::rc::Rc;
 
 use super::boxes::{Match, PortSet, ProtocolSet};
+use super::list::Block;
 use super::ranges::{AddressSet, Ranges};
 use super::sweep::sweep;
 use crate::base::address::Family;
@@ -14,36 +16,56 @@ use crate::engine::program::trie::Trie;
 /// The distinct values of one dimension, and which entries have each.
 struct Distinct<'m, S> {
     values: Vec<&'m S>,
-    entries: Vec<Vec<u32>>,
+    /// By value: the words of entries that are not zero, ascending.
+    entries: Vec<Vec<(u32, u64)>>,
     open: Vec<u32>,
+}
+
+/// Sets the bit of an entry in ascending words.
+fn set(words: &mut Vec<(u32, u64)>, entry: u32) {
+    let (word, bit) = (entry / WORD as u32, 1u64 << (entry % WORD as u32));
+    match words.last_mut() {
+        Some(last) if last.0 == word => last.1 |= bit,
+        _ => words.push((word, bit)),
+    }
 }
 
 impl<'m, S: Eq + Hash> Distinct<'m, S> {
     fn new(values: impl Iterator<Item = Option<&'m S>>) -> Distinct<'m, S> {
         let mut distinct = Distinct { values: Vec::new(), entries: Vec::new(), open: Vec::new() };
         let mut known: HashMap<&'m S, usize> = HashMap::new();
+        // Entries share large values, which are then known without looking into them.
+        let mut by_pointer: HashMap<*const S, usize> = HashMap::new();
         for (entry, value) in values.enumerate() {
             let entry = entry as u32;
             let Some(value) = value else {
                 distinct.open.push(entry);
                 continue;
             };
-            let at = *known.entry(value).or_insert_with(|| {
-                distinct.values.push(value);
-                distinct.entries.push(Vec::new());
-                distinct.values.len() - 1
+            let at = *by_pointer.entry(value).or_insert_with(|| {
+                *known.entry(value).or_insert_with(|| {
+                    distinct.values.push(value);
+                    distinct.entries.push(Vec::new());
+                    distinct.values.len() - 1
+                })
             });
-            distinct.entries[at].push(entry);
+            set(&mut distinct.entries[at], entry);
         }
         distinct
     }
 
     /// A row for the entries of these values.
     fn row(&self, classes: &mut BitTable, values: &BTreeSet<u32>) -> u32 {
-        let mut entries: Vec<u32> = values.iter().flat_map(|&v| &self.entries[v as usize]).copied().collect();
-        entries.sort_unstable();
-        entries.dedup();
-        classes.push(entries)
+        let mut words: Vec<(u32, u64)> = values.iter().flat_map(|&v| &self.entries[v as usize]).copied().collect();
+        words.sort_unstable_by_key(|word| word.0);
+        words.dedup_by(|next, kept| {
+            let is_same = next.0 == kept.0;
+            if is_same {
+                kept.1 |= next.1;
+            }
+            is_same
+        });
+        classes.push_words(words)
     }
 
     fn dimension(&self, count: usize, classes: BitTable) -> Dimension {
@@ -59,17 +81,17 @@ impl<'m, S: Eq + Hash> Distinct<'m, S> {
     }
 }
 
-/// Builds the classifier. `scopes` are ascending entry numbers, in the order of their scope numbers.
-pub fn classifier(matches: &[Match], scopes: &[Vec<u32>]) -> Classifier {
+/// Builds the classifier. `scopes` are ascending blocks of entries, in the order of their scope numbers.
+pub fn classifier(matches: &[Match], scopes: &[Rc<[Block]>]) -> Classifier {
     let entries = matches.len();
     let mut scope_table = BitTable::new(entries);
     for scope in scopes {
-        scope_table.push(scope.iter().copied());
+        scope_table.push(scope.iter().cloned().flatten());
     }
     Classifier {
         entries,
-        src: addresses(entries, matches.iter().map(|m| m.src.as_ref())),
-        dst: addresses(entries, matches.iter().map(|m| m.dst.as_ref())),
+        src: addresses(entries, matches.iter().map(|m| m.src.as_deref())),
+        dst: addresses(entries, matches.iter().map(|m| m.dst.as_deref())),
         sport: ports(entries, matches.iter().map(|m| ranges_of(&m.sport))),
         dport: ports(entries, matches.iter().map(|m| ranges_of(&m.dport))),
         protocol: protocols(entries, matches),

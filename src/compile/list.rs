@@ -4,8 +4,9 @@
 //! Order: network ACLs · security groups · failsafe ports · tiers in order, each with its policies in order and its end · profiles ·
 //! the ends of the host and workload stages. An endpoint's chain is a subset of this list, so one order serves all of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
+use std::rc::Rc;
 
 use super::boxes::{Match, boxes, vpc};
 use super::population::Population;
@@ -34,7 +35,7 @@ pub struct List {
 
 /// Where everything is in the list.
 #[derive(Debug)]
-pub struct Blocks {
+pub struct Blocks<'p> {
     /// By ACL and direction.
     pub acls: Vec<[Block; 2]>,
     /// Implicit deny of ACLs.
@@ -51,8 +52,8 @@ pub struct Blocks {
     pub rulesets: Vec<[Option<Block>; 2]>,
     /// The end of each tier, by tier; empty for tiers that pass.
     pub tier_ends: Vec<Block>,
-    /// By profile name and direction.
-    pub profiles: HashMap<Vec<String>, [Block; 2]>,
+    /// By the names that [`with_rules`] gives and direction.
+    pub profiles: HashMap<Vec<&'p str>, [Block; 2]>,
     /// End of the normal and workload stages.
     pub deny_end: Block,
     /// End of the forward stages.
@@ -109,14 +110,15 @@ fn effect(action: Action, in_profile: bool) -> Effect {
 /// The group members that rules refer to, by index into [`Policy::groups`].
 pub type Members = Vec<AddressSet>;
 
-/// Builds the list. `profile_lists` are the distinct ordered lists of profiles that endpoints have; `failsafe` the ports by
-/// direction.
-pub fn list(
-    policy: &Policy,
-    members: &Members,
-    profile_lists: &[Vec<String>],
-    failsafe: [&[FailsafePort]; 2],
-) -> (List, Blocks) {
+/// Those of an endpoint's profiles that have rules, in order: what profiles without rules say is said by any other too.
+pub fn with_rules<'p>(policy: &Policy, names: &'p [String]) -> Vec<&'p str> {
+    let has_rules =
+        |name: &&str| policy.profiles.get(*name).is_some_and(|p| !p.ingress.is_empty() || !p.egress.is_empty());
+    names.iter().map(String::as_str).filter(has_rules).collect()
+}
+
+/// Builds the list; `failsafe` are the ports by direction.
+pub fn list<'p>(policy: &'p Policy, members: &Members, failsafe: [&[FailsafePort]; 2]) -> (List, Blocks<'p>) {
     let population = Population::new(policy);
     let mut list = List::default();
     let acls = policy.acls.iter().map(|acl| acl_blocks(&mut list, acl)).collect();
@@ -157,10 +159,13 @@ pub fn list(
     }
 
     let mut profiles = HashMap::new();
+    let by_pods = policy.pods.iter().map(|pod| &pod.profiles);
+    let by_endpoints = policy.host_endpoints.iter().map(|endpoint| &endpoint.profiles);
+    let profile_lists: BTreeSet<Vec<&str>> = by_pods.chain(by_endpoints).map(|p| with_rules(policy, p)).collect();
     for names in profile_lists {
         let blocks = [PolicyDirection::Ingress, PolicyDirection::Egress]
-            .map(|direction| profile_block(&mut list, policy, &population, names, direction));
-        profiles.insert(names.clone(), blocks);
+            .map(|direction| profile_block(&mut list, policy, &population, &names, direction));
+        profiles.insert(names, blocks);
     }
     let deny_end = list.end(Effect::NoPolicyDeny, RuleId::NONE);
     let pass_end = list.end(Effect::NoPolicy, RuleId::NONE);
@@ -196,7 +201,14 @@ fn kind(kind: Kind) -> &'static str {
     }
 }
 
-fn push_rule(list: &mut List, policy: &Policy, population: &Population, rule: &Rule, origin: Origin, in_profile: bool) {
+fn push_rule<'p>(
+    list: &mut List,
+    policy: &'p Policy,
+    population: &Population<'p>,
+    rule: &'p Rule,
+    origin: Origin,
+    in_profile: bool,
+) {
     let id = list.origin(origin);
     let start = list.at();
     for matched in boxes(rule, policy, population) {
@@ -207,12 +219,12 @@ fn push_rule(list: &mut List, policy: &Policy, population: &Population, rule: &R
     list.resume_from(start, Effect::Log, next);
 }
 
-fn ruleset_block(
+fn ruleset_block<'p>(
     list: &mut List,
-    policy: &Policy,
-    population: &Population,
+    policy: &'p Policy,
+    population: &Population<'p>,
     ruleset: &RuleSet,
-    rules: &[Rule],
+    rules: &'p [Rule],
 ) -> Block {
     let start = list.at();
     for rule in rules {
@@ -230,15 +242,15 @@ fn ruleset_block(
     start..list.at()
 }
 
-fn profile_block(
+fn profile_block<'p>(
     list: &mut List,
-    policy: &Policy,
-    population: &Population,
-    names: &[String],
+    policy: &'p Policy,
+    population: &Population<'p>,
+    names: &[&'p str],
     direction: PolicyDirection,
 ) -> Block {
     let start = list.at();
-    for (name, profile) in names.iter().filter_map(|name| Some((name, policy.profiles.get(name)?))) {
+    for (name, profile) in names.iter().filter_map(|&name| Some((name, policy.profiles.get(name)?))) {
         let first = list.at();
         let rules = match direction {
             PolicyDirection::Ingress => &profile.ingress,
@@ -248,7 +260,7 @@ fn profile_block(
             let span = profile.span.as_ref().map(|_| rule.span.clone());
             let origin = Origin {
                 layer: Layer::Calico,
-                policy: name.clone(),
+                policy: name.to_string(),
                 index: rule.index,
                 kind: "Profile",
                 home_tier: String::new(),
@@ -267,7 +279,7 @@ fn profile_block(
 fn failsafe_block(list: &mut List, ports: &[FailsafePort], net_is_source: bool, is_mirror: bool) -> Block {
     let start = list.at();
     for port in ports {
-        let net = port.net.as_ref().map(|net| AddressSet::of_nets([net]));
+        let net = port.net.as_ref().map(|net| Rc::new(AddressSet::of_nets([net])));
         let (src, dst) = if net_is_source { (net, None) } else { (None, net) };
         let range = super::boxes::PortSet::In(super::ranges::Ranges::one(u128::from(port.port), u128::from(port.port)));
         let mut matched = Match { src, dst, ..Match::EVERYTHING };

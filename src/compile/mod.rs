@@ -8,6 +8,7 @@
 
 pub mod boxes;
 pub mod dimensions;
+pub mod label_index;
 pub mod layout;
 pub mod lint;
 pub mod list;
@@ -75,15 +76,8 @@ pub fn compile(policy: &Policy, site: &Site, options: &Options, out: &mut Diagno
         return None;
     }
 
-    let profile_lists: BTreeSet<Vec<String>> = policy
-        .pods
-        .iter()
-        .map(|p| p.profiles.clone())
-        .chain(policy.host_endpoints.iter().map(|e| e.profiles.clone()))
-        .collect();
-    let profile_lists: Vec<Vec<String>> = profile_lists.into_iter().collect();
     let [inbound, outbound] = failsafe_ports(policy);
-    let (list, blocks) = list::list(policy, &layout.members, &profile_lists, [&inbound, &outbound]);
+    let (list, blocks) = list::list(policy, &layout.members, [&inbound, &outbound]);
 
     let mut scopes = Scopes::default();
     let is_legacy = site.v1_forward == V1Forward::Legacy;

@@ -45,7 +45,7 @@ pub struct Places {
 pub fn places<'p>(
     policy: &'p Policy,
     layout: &Layout,
-    blocks: &Blocks,
+    blocks: &Blocks<'p>,
     services: &Table,
     endpoint: &HashMap<usize, u32>,
     governance: &mut Governance<'p>,
@@ -95,7 +95,7 @@ fn place(
     names: &BTreeSet<u32>,
     facts: &[(Fact, AddressSet)],
     layout: &Layout,
-    blocks: &Blocks,
+    blocks: &Blocks<'_>,
     endpoint: &HashMap<usize, u32>,
     scopes: &mut Scopes,
 ) -> Place {

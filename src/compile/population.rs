@@ -4,12 +4,21 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
+use ipnet::IpNet;
+
+use super::label_index::LabelIndex;
 use super::ranges::AddressSet;
-use crate::policy::ir::{Labels, NamedPort, Policy};
+use crate::policy::ir::{Labels, NamedPort, Peer, Policy};
 use crate::policy::selector::Selector;
 
 /// Addresses that declare a named port, by (protocol, port).
-pub type Declared = BTreeMap<(u8, u16), AddressSet>;
+pub type Declared = BTreeMap<(u8, u16), Rc<AddressSet>>;
+
+/// What a peer says of addresses, for finding out that another says the same.
+type Criteria<'p> = (&'p [IpNet], &'p [IpNet], Option<&'p Selector>, Option<&'p Selector>);
+
+/// Name of a port, and among which endpoints to look for it.
+type PortQuestion<'p> = (&'p str, Option<&'p Selector>);
 
 /// Things with equal labels: a selector is evaluated once for all of them.
 #[derive(Debug, Default)]
@@ -18,21 +27,33 @@ struct Kin<'p> {
     ports: Vec<(&'p NamedPort, AddressSet)>,
 }
 
-/// Pods, host endpoints and network sets, grouped by their labels.
+/// Pods, host endpoints and network sets, grouped by their labels. Sets that were asked for once are kept and shared: many
+/// policies ask for the same.
 #[derive(Debug)]
 pub struct Population<'p> {
-    kin: Vec<(&'p Labels, Kin<'p>)>,
+    kin: Vec<Kin<'p>>,
+    index: LabelIndex<'p>,
     sets: RefCell<HashMap<Selector, Rc<AddressSet>>>,
+    peers: RefCell<HashMap<Criteria<'p>, Option<Rc<AddressSet>>>>,
+    declared: RefCell<HashMap<PortQuestion<'p>, Rc<Declared>>>,
 }
 
 impl<'p> Population<'p> {
     /// Groups what the policy knows.
     pub fn new(policy: &'p Policy) -> Population<'p> {
-        let mut kin: BTreeMap<&'p Labels, Kin<'p>> = BTreeMap::new();
-        let mut add = |labels: &'p Labels, addresses: AddressSet, ports: &'p [NamedPort]| {
-            let kin = kin.entry(labels).or_default();
-            kin.ports.extend(ports.iter().map(|port| (port, addresses.clone())));
-            kin.addresses.push(addresses);
+        let mut numbers: HashMap<&'p Labels, usize> = HashMap::new();
+        let mut labels: Vec<&'p Labels> = Vec::new();
+        let mut kin: Vec<Kin<'p>> = Vec::new();
+        let mut add = |of: &'p Labels, addresses: AddressSet, ports: &'p [NamedPort]| {
+            let number = *numbers.entry(of).or_insert_with(|| {
+                labels.push(of);
+                kin.push(Kin::default());
+                kin.len() - 1
+            });
+            if let Some(kin) = kin.get_mut(number) {
+                kin.ports.extend(ports.iter().map(|port| (port, addresses.clone())));
+                kin.addresses.push(addresses);
+            }
         };
         for pod in &policy.pods {
             add(&pod.labels, AddressSet::of_addresses(&pod.addresses), &pod.ports);
@@ -43,35 +64,83 @@ impl<'p> Population<'p> {
         for set in &policy.network_sets {
             add(&set.labels, AddressSet::of_nets(&set.nets), &[]);
         }
-        let kin = kin.into_iter().map(|(labels, mut kin)| {
+        for kin in &mut kin {
             kin.addresses = vec![AddressSet::union(&kin.addresses)];
-            (labels, kin)
-        });
-        Population { kin: kin.collect(), sets: RefCell::default() }
+        }
+        Population {
+            kin,
+            index: LabelIndex::new(labels),
+            sets: RefCell::default(),
+            peers: RefCell::default(),
+            declared: RefCell::default(),
+        }
     }
 
-    /// The addresses of everything whose labels match; empty if nothing does (ID-7). Kept for the next rule that asks.
+    /// The things whose labels match; all without a selector.
+    fn matching(&self, selector: Option<&Selector>) -> impl Iterator<Item = &Kin<'p>> {
+        let numbers = match selector {
+            Some(selector) => self.index.matching(selector),
+            None => (0..self.kin.len() as u32).collect(),
+        };
+        numbers.into_iter().filter_map(|number| self.kin.get(number as usize))
+    }
+
+    /// The addresses of everything whose labels match; empty if nothing does (ID-7).
     pub fn select(&self, selector: &Selector) -> Rc<AddressSet> {
         if let Some(known) = self.sets.borrow().get(selector) {
             return Rc::clone(known);
         }
-        let matching = self.kin.iter().filter(|(labels, _)| selector.evaluate(labels));
-        let set = Rc::new(AddressSet::union(matching.flat_map(|(_, kin)| &kin.addresses)));
+        let set = Rc::new(AddressSet::union(self.matching(Some(selector)).flat_map(|kin| &kin.addresses)));
         self.sets.borrow_mut().insert(selector.clone(), Rc::clone(&set));
         set
     }
 
+    /// The addresses that a peer's prefixes and selectors leave; `None` if it has neither.
+    pub fn addresses(&self, peer: &'p Peer) -> Option<Rc<AddressSet>> {
+        let key: Criteria<'p> = (&peer.nets, &peer.not_nets, peer.selector.as_ref(), peer.not_selector.as_ref());
+        if let Some(known) = self.peers.borrow().get(&key) {
+            return known.clone();
+        }
+        let mut addresses = peer.selector.as_ref().map(|selector| self.select(selector));
+        if !peer.nets.is_empty() {
+            addresses = Some(both(addresses, &Rc::new(AddressSet::of_nets(&peer.nets))));
+        }
+        let excluded = [
+            (!peer.not_nets.is_empty()).then(|| Rc::new(AddressSet::of_nets(&peer.not_nets))),
+            peer.not_selector.as_ref().map(|selector| self.select(selector)),
+        ];
+        for excluded in excluded.into_iter().flatten() {
+            addresses = Some(Rc::new(match addresses {
+                Some(addresses) => addresses.minus(&excluded),
+                None => AddressSet::all().minus(&excluded),
+            }));
+        }
+        self.peers.borrow_mut().insert(key, addresses.clone());
+        addresses
+    }
+
     /// Where a named port is, among the endpoints that match (RM-5).
-    pub fn declared(&self, name: &str, selector: Option<&Selector>) -> Declared {
+    pub fn declared(&self, name: &'p str, selector: Option<&'p Selector>) -> Rc<Declared> {
+        if let Some(known) = self.declared.borrow().get(&(name, selector)) {
+            return Rc::clone(known);
+        }
         let mut found: BTreeMap<(u8, u16), Vec<&AddressSet>> = BTreeMap::new();
-        for (labels, kin) in &self.kin {
-            if kin.ports.is_empty() || selector.is_some_and(|s| !s.evaluate(labels)) {
-                continue;
-            }
+        for kin in self.matching(selector) {
             for (port, addresses) in kin.ports.iter().filter(|(port, _)| port.name == name) {
                 found.entry((port.protocol, port.port)).or_default().push(addresses);
             }
         }
-        found.into_iter().map(|(key, sets)| (key, AddressSet::union(sets))).collect()
+        let unions = found.into_iter().map(|(key, sets)| (key, Rc::new(AddressSet::union(sets))));
+        let declared: Rc<Declared> = Rc::new(unions.collect());
+        self.declared.borrow_mut().insert((name, selector), Rc::clone(&declared));
+        declared
+    }
+}
+
+/// What lies in both, where no set at all stands for every address.
+pub fn both(a: Option<Rc<AddressSet>>, b: &Rc<AddressSet>) -> Rc<AddressSet> {
+    match a {
+        Some(a) if !Rc::ptr_eq(&a, b) => Rc::new(a.intersect(b)),
+        _ => Rc::clone(b),
     }
 }

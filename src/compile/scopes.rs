@@ -1,11 +1,14 @@
 //! Endpoints and pods in, the scopes of their stages out: which blocks of the list each stage asks (section 8).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
-use super::list::{Block, Blocks};
+use super::label_index::{LabelIndex, SelectorIndex};
+use super::list::{Block, Blocks, with_rules};
 use crate::engine::program::EndpointScopes;
 use crate::engine::program::classifier::NONE;
 use crate::policy::ir::{Hook, Labels, Policy};
+use crate::policy::selector::Selector;
 
 /// Ingress or egress, as an index.
 pub const INGRESS: usize = 0;
@@ -15,33 +18,51 @@ pub const EGRESS: usize = 1;
 /// Scopes by content, so that equal chains are one.
 #[derive(Debug, Default)]
 pub struct Scopes {
-    /// Ascending entry numbers of each scope.
-    pub rows: Vec<Vec<u32>>,
-    known: HashMap<Vec<Block>, u32>,
+    /// Blocks of each scope: ascending, not touching.
+    pub rows: Vec<Rc<[Block]>>,
+    known: HashMap<Rc<[Block]>, u32>,
 }
 
 impl Scopes {
     /// The scope of these blocks.
     pub fn of(&mut self, blocks: impl IntoIterator<Item = Block>) -> u32 {
         let mut blocks: Vec<Block> = blocks.into_iter().filter(|b| !b.is_empty()).collect();
-        blocks.sort_by_key(|b| b.start);
-        blocks.dedup();
+        blocks.sort_unstable_by_key(|b| b.start);
+        blocks.dedup_by(|next, kept| {
+            let touches = next.start <= kept.end;
+            if touches {
+                kept.end = kept.end.max(next.end);
+            }
+            touches
+        });
+        let blocks: Rc<[Block]> = blocks.into();
         *self.known.entry(blocks).or_insert_with_key(|blocks| {
-            self.rows.push(blocks.iter().cloned().flatten().collect());
+            self.rows.push(Rc::clone(blocks));
             self.rows.len() as u32 - 1
         })
     }
 }
 
-/// Which policies govern the things with some labels; kept by labels, since many pods share theirs.
+/// Which policies govern the things with some labels. What is found is kept twice: by labels, since many pods share theirs, and by
+/// the policies found, since many label sets are governed alike.
 #[derive(Debug)]
 pub struct Governance<'p> {
     policy: &'p Policy,
-    blocks: &'p Blocks,
+    blocks: &'p Blocks<'p>,
     /// v1-era policies act on forwarded traffic too (GW-32).
     is_legacy: bool,
-    known: HashMap<&'p Labels, Vec<usize>>,
+    index: SelectorIndex<'p>,
+    /// By number of the selector: the policies that have it, ascending.
+    rulesets: Vec<Vec<usize>>,
+    /// By policy: its tier.
+    tiers: Vec<Option<usize>>,
+    by_labels: HashMap<&'p Labels, Governing>,
+    by_selectors: HashMap<Vec<u32>, Governing>,
+    pods: HashMap<(*const [usize], Vec<&'p str>), [u32; 2]>,
 }
+
+/// Policies that govern something, ascending.
+type Governing = Rc<[usize]>;
 
 /// What a host endpoint's scopes depend on besides its labels.
 #[derive(Clone, Copy, Debug)]
@@ -58,15 +79,48 @@ pub struct HostTraits<'p> {
 
 impl<'p> Governance<'p> {
     /// Over these policies, found at these blocks.
-    pub fn new(policy: &'p Policy, blocks: &'p Blocks, is_legacy: bool) -> Governance<'p> {
-        Governance { policy, blocks, is_legacy, known: HashMap::new() }
+    pub fn new(policy: &'p Policy, blocks: &'p Blocks<'p>, is_legacy: bool) -> Governance<'p> {
+        let mut numbers: HashMap<&'p Selector, usize> = HashMap::new();
+        let mut selectors = Vec::new();
+        let mut rulesets: Vec<Vec<usize>> = Vec::new();
+        for (i, ruleset) in policy.rulesets.iter().enumerate() {
+            let number = *numbers.entry(&ruleset.selector).or_insert_with(|| {
+                selectors.push(&ruleset.selector);
+                rulesets.push(Vec::new());
+                rulesets.len() - 1
+            });
+            rulesets[number].push(i);
+        }
+        let tiers: HashMap<&str, usize> = policy.tiers.iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
+        let by_pods = policy.pods.iter().map(|pod| &pod.labels);
+        let labels: HashSet<&'p Labels> = by_pods.chain(policy.host_endpoints.iter().map(|e| &e.labels)).collect();
+        Governance {
+            policy,
+            blocks,
+            is_legacy,
+            index: SelectorIndex::new(selectors, &LabelIndex::new(labels.into_iter().collect())),
+            rulesets,
+            tiers: policy.rulesets.iter().map(|r| tiers.get(r.tier.as_str()).copied()).collect(),
+            by_labels: HashMap::new(),
+            by_selectors: HashMap::new(),
+            pods: HashMap::new(),
+        }
     }
 
-    fn governing(&mut self, labels: &'p Labels) -> &[usize] {
-        let rulesets = &self.policy.rulesets;
-        self.known
-            .entry(labels)
-            .or_insert_with(|| (0..rulesets.len()).filter(|&i| rulesets[i].selector.evaluate(labels)).collect())
+    fn governing(&mut self, labels: &'p Labels) -> Governing {
+        if let Some(known) = self.by_labels.get(labels) {
+            return Rc::clone(known);
+        }
+        let selectors = self.index.matching(labels);
+        let rulesets = &self.rulesets;
+        let governing = self.by_selectors.entry(selectors).or_insert_with_key(|selectors| {
+            let mut found: Vec<usize> = selectors.iter().flat_map(|&s| &rulesets[s as usize]).copied().collect();
+            found.sort_unstable();
+            found.into()
+        });
+        let governing = Rc::clone(governing);
+        self.by_labels.insert(labels, Rc::clone(&governing));
+        governing
     }
 
     fn hook(&self, ruleset: usize) -> Hook {
@@ -78,17 +132,12 @@ impl<'p> Governance<'p> {
     }
 
     /// Blocks of the governing policies with one of these hooks in a direction, and the ends of the tiers they are in.
-    fn chain(&mut self, labels: &'p Labels, direction: usize, hooks: &[Hook], with_ends: bool) -> Vec<Block> {
-        let governing = self.governing(labels).to_vec();
+    fn chain(&self, governing: &Governing, direction: usize, hooks: &[Hook], with_ends: bool) -> Vec<Block> {
         let mut found = Vec::new();
-        for i in governing {
-            let hook = self.hook(i);
-            let Some(block) = self.blocks.rulesets[i][direction].clone().filter(|_| hooks.contains(&hook)) else {
-                continue;
-            };
+        for &i in governing.iter().filter(|&&i| hooks.contains(&self.hook(i))) {
+            let Some(block) = self.blocks.rulesets[i][direction].clone() else { continue };
             found.push(block);
-            let tier = self.policy.tiers.iter().position(|t| t.name == self.policy.rulesets[i].tier);
-            if let Some(end) = tier.and_then(|t| self.blocks.tier_ends.get(t)).filter(|_| with_ends) {
+            if let Some(end) = self.tiers[i].and_then(|t| self.blocks.tier_ends.get(t)).filter(|_| with_ends) {
                 found.push(end.clone());
             }
         }
@@ -96,31 +145,30 @@ impl<'p> Governance<'p> {
     }
 
     /// Whether any governing policy has this hook and direction.
-    fn has(&mut self, labels: &'p Labels, direction: usize, hook: Hook) -> bool {
-        let governing = self.governing(labels).to_vec();
-        governing.into_iter().any(|i| self.hook(i) == hook && self.blocks.rulesets[i][direction].is_some())
+    fn has(&self, governing: &Governing, direction: usize, hook: Hook) -> bool {
+        governing.iter().any(|&i| self.hook(i) == hook && self.blocks.rulesets[i][direction].is_some())
     }
 
     /// The scopes of a host endpoint.
     pub fn host(&mut self, host: HostTraits<'p>, scopes: &mut Scopes) -> EndpointScopes {
-        let (labels, blocks) = (host.labels, self.blocks);
+        let (governing, blocks) = (self.governing(host.labels), self.blocks);
         let failsafe = |direction: usize, with_mirror: bool| {
             let mirror = if with_mirror { vec![blocks.failsafe_mirror[1 - direction].clone()] } else { Vec::new() };
             let ports = [blocks.failsafe[direction].clone()].into_iter().chain(mirror);
             if host.has_failsafe { ports.collect() } else { Vec::new() }
         };
         let mut untracked = |direction: usize| {
-            if host.is_wildcard || !self.has(labels, direction, Hook::Untracked) {
+            if host.is_wildcard || !self.has(&governing, direction, Hook::Untracked) {
                 return NONE;
             }
             let mut chain = failsafe(direction, true);
-            chain.extend(self.chain(labels, direction, &[Hook::Untracked], false));
+            chain.extend(self.chain(&governing, direction, &[Hook::Untracked], false));
             scopes.of(chain)
         };
         let (untracked_in, untracked_out) = (untracked(INGRESS), untracked(EGRESS));
-        let prednat = if self.has(labels, INGRESS, Hook::PreDnat) {
+        let prednat = if self.has(&governing, INGRESS, Hook::PreDnat) {
             let mut chain = failsafe(INGRESS, false);
-            chain.extend(self.chain(labels, INGRESS, &[Hook::PreDnat], false));
+            chain.extend(self.chain(&governing, INGRESS, &[Hook::PreDnat], false));
             scopes.of(chain)
         } else {
             NONE
@@ -128,7 +176,7 @@ impl<'p> Governance<'p> {
         let legacy_end = self.legacy_end();
         let mut normal = |direction: usize| {
             let mut chain = failsafe(direction, false);
-            chain.extend(self.chain(labels, direction, &[Hook::Normal, Hook::NormalAndForward], true));
+            chain.extend(self.chain(&governing, direction, &[Hook::Normal, Hook::NormalAndForward], true));
             chain.extend(legacy_end.clone());
             chain.extend(self.profile(host.profiles, direction));
             chain.push(blocks.deny_end.clone());
@@ -136,7 +184,7 @@ impl<'p> Governance<'p> {
         };
         let (normal_in, normal_out) = (normal(INGRESS), normal(EGRESS));
         let mut forward = |direction: usize| {
-            let mut chain = self.chain(labels, direction, &[Hook::NormalAndForward], true);
+            let mut chain = self.chain(&governing, direction, &[Hook::NormalAndForward], true);
             chain.extend(legacy_end.clone());
             chain.push(blocks.pass_end.clone());
             scopes.of(chain)
@@ -152,16 +200,23 @@ impl<'p> Governance<'p> {
     }
 
     fn profile(&self, names: &[String], direction: usize) -> Option<Block> {
-        self.blocks.profiles.get(names).map(|blocks| blocks[direction].clone())
+        self.blocks.profiles.get(&with_rules(self.policy, names)).map(|blocks| blocks[direction].clone())
     }
 
     /// The scopes of a pod by direction (WL-1): ingress, egress.
-    pub fn pod(&mut self, labels: &'p Labels, profiles: &[String], scopes: &mut Scopes) -> [u32; 2] {
-        [INGRESS, EGRESS].map(|direction| {
-            let mut chain = self.chain(labels, direction, &[Hook::Normal, Hook::NormalAndForward], true);
+    pub fn pod(&mut self, labels: &'p Labels, profiles: &'p [String], scopes: &mut Scopes) -> [u32; 2] {
+        let governing = self.governing(labels);
+        let key = (Rc::as_ptr(&governing), with_rules(self.policy, profiles));
+        if let Some(&known) = self.pods.get(&key) {
+            return known;
+        }
+        let found = [INGRESS, EGRESS].map(|direction| {
+            let mut chain = self.chain(&governing, direction, &[Hook::Normal, Hook::NormalAndForward], true);
             chain.extend(self.profile(profiles, direction));
             chain.push(self.blocks.deny_end.clone());
             scopes.of(chain)
-        })
+        });
+        self.pods.insert(key, found);
+        found
     }
 }

@@ -12,18 +12,21 @@ pub fn sweep<'a>(
     sets: impl IntoIterator<Item = (u32, &'a [(u128, u128)])>,
     mut class: impl FnMut(&BTreeSet<u32>) -> u32,
 ) -> Vec<(u128, u32)> {
+    let hasher = RandomState::new();
+    let token = |name: u32| u128::from(hasher.hash_one((name, 1u8))) << 64 | u128::from(hasher.hash_one((name, 2u8)));
+    let mut named: Vec<(u32, u128)> = Vec::new();
     let mut events: Vec<(u128, bool, u32)> = Vec::new();
     for (name, ranges) in sets {
+        let set = named.len() as u32;
+        named.push((name, token(name)));
         for &(first, last) in ranges {
-            events.push((first, true, name));
+            events.push((first, true, set));
             if let Some(after) = last.checked_add(1) {
-                events.push((after, false, name));
+                events.push((after, false, set));
             }
         }
     }
     events.sort_unstable();
-    let hasher = RandomState::new();
-    let token = |name: u32| u128::from(hasher.hash_one((name, 1u8))) << 64 | u128::from(hasher.hash_one((name, 2u8)));
     // A combination is known by the XOR of its names' random tokens: 128 bits, so that two do not meet by chance.
     let mut known: HashMap<u128, u32> = HashMap::new();
     let mut active = BTreeSet::new();
@@ -32,8 +35,9 @@ pub fn sweep<'a>(
     let mut at = 0;
     let mut position = 0;
     loop {
-        while let Some(&(_, opens, name)) = events.get(at).filter(|e| e.0 == position) {
-            signature ^= token(name);
+        while let Some(&(_, opens, set)) = events.get(at).filter(|e| e.0 == position) {
+            let (name, token) = named[set as usize];
+            signature ^= token;
             if opens {
                 active.insert(name)
             } else {

@@ -9,6 +9,9 @@
 //! ```
 
 mod parse;
+mod require;
+
+pub use require::Requirement;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -205,12 +205,12 @@ impl<'g, 'p> View<'g, 'p> {
     }
 
     /// Whether the protocol and the destination side of a rule hold for packets to a backend.
-    fn holds(&self, rule: &Rule, backend: Backend, protocol: u8) -> bool {
+    fn holds(&self, rule: &'p Rule, backend: Backend, protocol: u8) -> bool {
         let (address, port) = backend;
         let family = Family::of(address);
         let Peer { nets, not_nets, selector, not_selector, ports, not_ports, service } = &rule.destination;
         let is_in = |selector| self.population.select(selector).families[family as usize].contains(number(address));
-        let is_port = |listed: &Port, selector| match listed {
+        let is_port = |listed: &'p Port, selector| match listed {
             Port::Range(first, last) => (*first..=*last).contains(&port),
             Port::Named(name) => {
                 let declared = self.population.declared(name, selector);

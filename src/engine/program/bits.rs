@@ -26,19 +26,24 @@ impl BitTable {
 
     /// Adds a row with these bits, ascending and without repeats; returns its index. Control line only.
     pub fn push(&mut self, ascending: impl IntoIterator<Item = u32>) -> u32 {
+        self.push_words(ascending.into_iter().map(|bit| (bit / WORD as u32, 1u64 << (bit % WORD as u32))))
+    }
+
+    /// Adds a row with these words: number, ascending, and bits, of which some is set. A number may repeat. Control line only.
+    pub fn push_words(&mut self, ascending: impl IntoIterator<Item = (u32, u64)>) -> u32 {
         let start = self.summaries.len();
         let row = start.checked_div(self.summary_len).unwrap_or(0);
         self.summaries.resize(start + self.summary_len, 0);
         let mut rank = self.words.len() as u32;
-        for bit in ascending {
-            let (word, mask) = (bit as usize / WORD, 1u64 << (bit as usize % WORD));
+        for (word, bits) in ascending {
+            let word = word as usize;
             let Some(summary) = self.summaries.get_mut(start + word / WORD) else { continue };
             if *summary >> (word % WORD) & 1 == 0 {
                 *summary |= 1 << (word % WORD);
                 self.words.push(0);
             }
             if let Some(stored) = self.words.last_mut() {
-                *stored |= mask;
+                *stored |= bits;
             }
         }
         for summary in &self.summaries[start..] {
