@@ -15,6 +15,10 @@ pub mod packet_text;
 pub mod print;
 pub mod replay;
 pub mod run;
+pub mod show;
+pub mod show_rows;
+pub mod show_table;
+pub mod show_yaml;
 pub mod story;
 pub mod summary;
 pub mod verdict;
@@ -41,6 +45,8 @@ enum Verb {
     Explain(explain::ExplainArguments),
     /// Check gateway file and policies without loading them
     Check(check::CheckArguments),
+    /// Print what is loaded, in evaluation order
+    Show(show::ShowArguments),
     /// Try the gateway without hardware
     Lab(lab::LabArguments),
     /// Print a completion script for a shell
@@ -56,6 +62,7 @@ pub fn main() -> ExitCode {
         Verb::Replay(arguments) => replay::run(&arguments),
         Verb::Explain(arguments) => explain::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
+        Verb::Show(arguments) => show::run(&arguments),
         Verb::Lab(arguments) => lab::run(arguments),
         Verb::Completion(arguments) => completion::run::<Arguments>(&arguments),
     };

@@ -73,6 +73,17 @@ pub struct Header {
     protocol: u32,
 }
 
+/// How large a table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableSize {
+    /// What it holds.
+    pub name: &'static str,
+    /// Its rows; those of a dimension are its classes.
+    pub rows: usize,
+    /// Bytes of memory.
+    pub bytes: usize,
+}
+
 /// The ordered list with its dimensions.
 #[derive(Clone, Debug)]
 pub struct Classifier {
@@ -162,17 +173,29 @@ impl Classifier {
         None
     }
 
+    /// What finds the first match: aggregated bit vectors (Baboescu and Varghese, 2001) over tries.
+    pub const STRUCTURE: &str = "aggregated-bit-vector";
+
+    /// Rows and bytes of each table.
+    pub fn sizes(&self) -> [TableSize; 6] {
+        let size = |name, dimension: &Dimension, index: usize| TableSize {
+            name,
+            rows: dimension.classes.rows(),
+            bytes: dimension.bytes() + index,
+        };
+        let tries = |of: &AddressDimension| of.tries.iter().map(Trie::bytes).sum();
+        [
+            TableSize { name: "scopes", rows: self.scopes.rows(), bytes: self.scopes.bytes() },
+            size("source", &self.src.dimension, tries(&self.src)),
+            size("destination", &self.dst.dimension, tries(&self.dst)),
+            size("source-port", &self.sport.dimension, self.sport.table.len() * size_of::<u16>()),
+            size("destination-port", &self.dport.dimension, self.dport.table.len() * size_of::<u16>()),
+            size("protocol", &self.protocol.dimension, self.protocol.table.len() * size_of::<u16>()),
+        ]
+    }
+
     /// Bytes of memory of all tables.
     pub fn bytes(&self) -> usize {
-        let tries: usize = self.src.tries.iter().chain(&self.dst.tries).map(Trie::bytes).sum();
-        let tables = (self.sport.table.len() + self.dport.table.len() + self.protocol.table.len()) * 2;
-        tries
-            + tables
-            + self.scopes.bytes()
-            + [&self.src.dimension, &self.dst.dimension, &self.sport.dimension, &self.dport.dimension]
-                .into_iter()
-                .chain([&self.protocol.dimension])
-                .map(Dimension::bytes)
-                .sum::<usize>()
+        self.sizes().iter().map(|table| table.bytes).sum()
     }
 }

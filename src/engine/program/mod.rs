@@ -17,7 +17,7 @@ use crate::base::diagnostic::Span;
 use crate::base::id::{RuleId, WorkerId};
 use crate::base::site::{DefaultVerdict, ExistingFlows, FragmentMode};
 use crate::engine::decision::Layer;
-use classifier::{Classifier, NONE};
+use classifier::{Classifier, NONE, TableSize};
 use trie::Trie;
 
 /// What an entry does when it is the first to match.
@@ -271,12 +271,21 @@ impl Program {
         self.origins.get(rule.index())
     }
 
+    /// Rows and bytes of each table that lookups touch.
+    pub fn sizes(&self) -> Vec<TableSize> {
+        let flat = |name, rows: usize, bytes: usize| TableSize { name, rows, bytes };
+        let tries: usize = self.place_tries.iter().map(Trie::bytes).sum();
+        let mut sizes = vec![flat("entries", self.entries.len(), self.entries.len() * size_of::<Entry>())];
+        sizes.extend(self.classifier.sizes());
+        sizes.push(flat("places", self.places.len(), tries + self.places.len() * size_of::<Place>()));
+        let services = self.services.len() * (size_of::<ServiceKey>() + size_of::<ServiceView>());
+        sizes.push(flat("services", self.services.len(), services));
+        sizes.push(flat("backends", self.backends.len(), self.backends.len() * size_of::<Backend>()));
+        sizes
+    }
+
     /// Bytes of memory of the tables that lookups touch.
     pub fn bytes(&self) -> usize {
-        self.classifier.bytes()
-            + self.place_tries.iter().map(Trie::bytes).sum::<usize>()
-            + self.places.len() * size_of::<Place>()
-            + self.entries.len() * size_of::<Entry>()
-            + self.backends.len() * size_of::<Backend>()
+        self.sizes().iter().map(|table| table.bytes).sum()
     }
 }
