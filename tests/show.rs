@@ -1,4 +1,4 @@
-//! `ringwall show` as a user runs it.
+//! `ringwall show` and the policies that `explain` finds to have no part in a decision, as a user runs them.
 
 use assert_cmd::Command;
 use serde_json::Value;
@@ -230,4 +230,93 @@ fn the_program_tells_its_sizes() {
         assert!(names.contains(&name), "{name}");
     }
     assert!(show(&["program"]).starts_with("generation 1, "));
+}
+
+/// Policies and codes of `notApplied` of a packet.
+fn not_applied(arguments: &[&str]) -> Vec<(String, String)> {
+    let (out, error, code) = ringwall(&[&["explain", "-o", "json"], arguments].concat());
+    assert!(code <= 1, "{error}");
+    let story: Value = serde_json::from_str(&out).unwrap();
+    let absent = story["notApplied"].as_array().unwrap().iter();
+    absent.map(|a| (a["policy"].as_str().unwrap().to_string(), a["code"].as_str().unwrap().to_string())).collect()
+}
+
+#[test]
+fn explain_says_why_policies_had_no_part() {
+    let nginx = "default/knp.default.access-nginx";
+    let check = |arguments: &[&str], expected: &[(&str, &str)]| {
+        let found = not_applied(arguments);
+        let found: Vec<(&str, &str)> = found.iter().map(|(policy, code)| (policy.as_str(), code.as_str())).collect();
+        assert_eq!(found, expected, "{arguments:?}");
+    };
+    // PIPE-2: the Allow before the translation spares the packet the endpoint's later rules.
+    check(
+        &["tcp 9.9.9.9:1000 > 10.0.0.5:80 [S]"],
+        &[
+            ("normal", "stage-skipped"),
+            ("forward", "stage-skipped"),
+            ("late", "stage-skipped"),
+            ("outgoing", "other-direction"),
+            (nginx, "selector"),
+        ],
+    );
+    // ACT-1: the first that decides ends the list.
+    check(
+        &["tcp 9.9.9.9:1000 > 10.0.0.5:443 [S]"],
+        &[
+            ("web-first", "no-rule-matches"),
+            ("normal", "no-rule-matches"),
+            ("late", "decided-before"),
+            ("outgoing", "other-direction"),
+            (nginx, "selector"),
+        ],
+    );
+    // PIPE-7, GW-6: what the segment's endpoint governs is forwarded.
+    check(
+        &["tcp 9.9.9.9:1000 > 169.1.1.9:443 [S]"],
+        &[
+            ("web-first", "no-rule-matches"),
+            ("normal", "not-on-forward"),
+            ("late", "decided-before"),
+            ("outgoing", "other-direction"),
+            (nginx, "selector"),
+        ],
+    );
+    // GW-10: after a Deny no stage runs.
+    check(
+        &["udp 9.9.9.9:1000 > 10.0.0.5:443"],
+        &[
+            ("normal", "stage-not-reached"),
+            ("forward", "stage-not-reached"),
+            ("late", "stage-not-reached"),
+            ("outgoing", "other-direction"),
+            (nginx, "selector"),
+        ],
+    );
+    // ACT-8: an outbound packet meets Egress lists only.
+    check(
+        &["--in", "downlink", "tcp 10.0.0.5:1000 > 9.9.9.9:443 [S]"],
+        &[
+            ("web-first", "other-direction"),
+            ("normal", "other-direction"),
+            ("forward", "other-direction"),
+            ("late", "other-direction"),
+            (nginx, "selector"),
+        ],
+    );
+    // HEP-3: nobody governs the address.
+    let nobody = not_applied(&["tcp 9.9.9.9:1000 > 10.7.7.7:443 [S]"]);
+    assert!(nobody.len() == 6 && nobody.iter().all(|(_, code)| code == "no-endpoint"), "{nobody:?}");
+    // ACT-6: the pod's policy governs it and allows somebody else.
+    check(
+        &["tcp 9.9.9.9:1000 > 10.1.1.1:443 [S]"],
+        &[
+            (nginx, "no-rule-matches"),
+            ("web-first", "selector"),
+            ("normal", "selector"),
+            ("forward", "selector"),
+            ("outgoing", "selector"),
+            ("late", "selector"),
+        ],
+    );
 }

@@ -17,10 +17,11 @@ use crate::base::address::Direction;
 use crate::base::diagnostic::{Diagnostic, Diagnostics, Span};
 use crate::base::id::WorkerId;
 use crate::base::time::Now;
+use crate::compile::applies::not_applied;
 use crate::control::load::{Loaded, load};
 use crate::engine::{BATCH, Counters, Decision, NoTrace, Recorder, Settings, Trace};
 use crate::io::memory::{MemoryPort, Wire, memory};
-use crate::packet::build;
+use crate::packet::{Parsed, build};
 use crate::worker::{EngineJudge, Judge, Judged, Line, Load, NoTap, Tap};
 
 /// Arguments of `ringwall explain`.
@@ -186,7 +187,11 @@ fn one(loaded: &Loaded, text: &str, arguments: &ExplainArguments) -> u8 {
     let judge = &mut bench.line.judge_mut().inner;
     let (key, parsed, decision) = (*judge.batch().key(0), judge.batch().parsed(0), judge.batch().decision(0));
     let events: Vec<_> = judge.trace_mut().events.iter().map(|(_, event)| *event).collect();
-    let story = story(&loaded.program, text, &key, parsed, &events, decision);
+    let mut story = story(&loaded.program, text, &key, parsed, &events, decision);
+    if parsed == Parsed::Key {
+        let (policy, site) = (&loaded.policy, &loaded.plan.site);
+        story = story.with_not_applied(not_applied(policy, site, &loaded.program, &key, &events, decision));
+    }
     let text = match arguments.output {
         Output::Json => story.json() + "\n",
         Output::Table => story.text(decision),

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::verdict::Line;
 use crate::base::address::{Family, address};
+use crate::compile::applies::NotApplied;
 use crate::engine::program::Effect;
 use crate::engine::trace::{Event, Subject};
 use crate::engine::{Decision, Program, Stage, Verdict};
@@ -31,7 +32,20 @@ pub struct Story {
     stages: Vec<Step>,
     #[serde(flatten)]
     verdict: Line,
+    #[serde(rename = "notApplied")]
+    not_applied: Vec<Absent>,
 }
+
+/// A policy that had no part in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Absent {
+    policy: String,
+    code: &'static str,
+    reason: String,
+}
+
+/// Policies without a part in it that the text names.
+const MOST_ABSENT: usize = 8;
 
 fn subject(program: &Program, subject: Subject) -> String {
     match subject {
@@ -134,10 +148,21 @@ pub fn story(
     if let Some((stage, of, outcome)) = about {
         stages.push(Step { stage, of: of.to_string(), outcome, policy: None, rule: None, origin: None });
     }
-    Story { packet: packet.to_string(), stages, verdict: Line::new(program, 1, decision) }
+    Story { packet: packet.to_string(), stages, verdict: Line::new(program, 1, decision), not_applied: Vec::new() }
 }
 
 impl Story {
+    /// The same, with the policies that had no part in it.
+    pub fn with_not_applied(mut self, found: Vec<NotApplied>) -> Story {
+        let absent = |found: NotApplied| Absent {
+            policy: found.policy,
+            code: found.cause.code(),
+            reason: found.cause.to_string(),
+        };
+        self.not_applied = found.into_iter().map(absent).collect();
+        self
+    }
+
     /// The story as one JSON object.
     pub fn json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
@@ -153,6 +178,13 @@ impl Story {
                 _ => String::new(),
             };
             let _ = writeln!(text, "  {:<13} {:<40} {}{by}", step.stage, step.of, step.outcome);
+        }
+        for absent in self.not_applied.iter().take(MOST_ABSENT) {
+            let _ = writeln!(text, "  not applied: {}: {}", absent.policy, absent.reason);
+        }
+        if self.not_applied.len() > MOST_ABSENT {
+            let rest = self.not_applied.len() - MOST_ABSENT;
+            let _ = writeln!(text, "  not applied: {rest} more, all in `-o json`");
         }
         let _ = writeln!(
             text,

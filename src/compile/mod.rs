@@ -6,6 +6,7 @@
 //!
 //! Architecture invariant: this room knows no frames and no flows.
 
+pub mod applies;
 pub mod boxes;
 pub mod dimensions;
 pub mod label_index;
