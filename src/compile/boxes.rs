@@ -167,6 +167,11 @@ pub fn boxes<'p>(rule: &'p Rule, policy: &Policy, population: &Population<'p>) -
     if let Some(protocol) = rule.not_protocol {
         protocols = protocols.minus(&ProtocolSet::of(&families, [protocol]));
     }
+    // A rule whose `notNets` are all of one family does not exist for the other (RM-7).
+    for peer in [&rule.source, &rule.destination].into_iter().filter(|peer| !peer.not_nets.is_empty()) {
+        let listed = peer.not_nets.iter().map(|net| Family::of(net.network()));
+        protocols = protocols.intersect(&ProtocolSet::of(&listed.collect::<Vec<_>>(), 0..=255));
+    }
     let sources = pieces(&rule.source, protocols, policy, population, true);
     let destinations = pieces(&rule.destination, protocols, policy, population, false);
     let mut found = Vec::new();

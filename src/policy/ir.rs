@@ -218,7 +218,7 @@ pub struct Icmp {
 pub struct Peer {
     /// The address lies in one of these; empty = no constraint.
     pub nets: Vec<IpNet>,
-    /// The address lies in none of these.
+    /// The address lies in none of these. A rule with entries of one family only does not match packets of the other (RM-7).
     pub not_nets: Vec<IpNet>,
     /// The address belongs to an endpoint or set whose labels match. `None` = no identity restriction.
     pub selector: Option<Selector>,

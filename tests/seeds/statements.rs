@@ -326,7 +326,7 @@ fn a52_to_a56_kubernetes_policies() {
     );
     let mut denied = gateway(std::slice::from_ref(&deny_all));
     denied.check("A55 deny all", one_in, "drop");
-    let mut allowed = gateway(&[deny_all.clone(), allow]);
+    let mut allowed = gateway(&[deny_all, allow]);
     allowed.check("A55 allow", one_in, "pass n/knp.default.allow#0");
     allowed.check("A55 others stay closed", "in tcp 172.30.4.3:1 > 172.30.4.1:80", "drop");
 

@@ -13,3 +13,4 @@ mod isolation;
 mod kubernetes;
 mod programs;
 mod programs_of_hosts;
+mod rules;

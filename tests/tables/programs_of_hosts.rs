@@ -114,8 +114,8 @@ fn upstream_host_programs() {
 fn upstream_untracked_programs() {
     let Some(cases) = table("xdpPolProgramTests") else { return };
     for case in &cases {
-        let mut policy = Policy::default();
-        policy.host_endpoints = vec![host_endpoint("uplink", "gw", "up0", Vec::new())];
+        let host_endpoints = vec![host_endpoint("uplink", "gw", "up0", Vec::new())];
+        let mut policy = Policy { host_endpoints, ..Policy::default() };
         let written = case["Policy"]["HostNormalTiers"].as_array().expect("tiers");
         let selector = Selector::equals("governed", "uplink");
         tiers(&mut policy, written, "t", &selector, Hook::Untracked, &[PolicyDirection::Ingress], false);

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::Reference;
 use crate::base::address::Family;
 use crate::policy::ir::{FailsafePort, Icmp, Labels, NamedPort, Peer, Port, Rule};
@@ -64,7 +66,9 @@ impl Reference<'_> {
             Port::Range(first, last) => (*first..=*last).contains(&port),
             Port::Named(name) => self.declares(address, name, protocol, port, |l| !restricted || in_selector(l)),
         };
+        let is_of_family = |n: &IpNet| Family::of(n.network()) == self.packet.family;
         (peer.nets.is_empty() || peer.nets.iter().any(|n| n.contains(&address)))
+            && (peer.not_nets.is_empty() || peer.not_nets.iter().any(is_of_family))
             && !peer.not_nets.iter().any(|n| n.contains(&address))
             && peer.selector.as_ref().is_none_or(|s| self.is_selected(address, |l| s.evaluate(l)))
             && !peer.not_selector.as_ref().is_some_and(|s| self.is_selected(address, |l| s.evaluate(l)))
