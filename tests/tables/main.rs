@@ -11,6 +11,7 @@ mod accounts;
 mod changes;
 mod isolation;
 mod kubernetes;
+mod pipeline;
 mod programs;
 mod programs_of_hosts;
 mod rules;
