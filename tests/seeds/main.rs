@@ -5,6 +5,7 @@
 mod gateway;
 
 mod default_policies;
+mod examples;
 mod isolation_sets;
 mod place;
 mod printed_policies;

@@ -307,6 +307,30 @@ fn d12_d14_log_what_is_denied() {
     }
 }
 
+#[test]
+fn d12_a_log_policy_alone_closes_the_pod_log_5() {
+    let Some(log) = seed("002-05.yaml") else { return };
+    let mut gateway = pods(&nginx(), &[log]);
+    let outcome = gateway.alone("in tcp 172.30.8.2:1 > 172.30.8.1:80");
+    assert_eq!((outcome.is_allowed, outcome.logs, outcome.reason), (false, 1, "tier-default-deny"), "{}", outcome.line);
+}
+
+#[test]
+fn d20_d21_what_is_no_policy() {
+    // Each text by itself, as it would be copied from the page.
+    for text in seed("004-raw.txt").iter().flat_map(|raw| raw.split("=====")) {
+        let findings = read(&[("raw.yaml", text.trim_start())]).expect_err("D20 escaped dashes are no YAML");
+        assert!(findings.iter().any(|f| f.contains("raw.yaml:") && f.contains("[")), "D20: {findings:#?}\n{text}");
+    }
+    for settings in [
+        "apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nmetadata:\nspec:\n  datastoreType: etcdv3\n",
+        "apiVersion: v1\nkind: calicoApiConfig\nmetadata:\nspec:\n  etcdEndpoints: https://127.0.0.1:2379\n",
+    ] {
+        let (_, findings) = read(&[("calicoctl.cfg", settings)]).expect("D21 A26 settings of calicoctl are no error");
+        assert!(findings.iter().any(|f| f.starts_with("note")), "D21 {findings:#?}");
+    }
+}
+
 /// Pods by colour in namespaces by shape.
 fn colours() -> Vec<String> {
     vec![
