@@ -208,7 +208,7 @@ fn small(mut settings: Settings) -> Settings {
 
 fn batch(loaded: &Loaded, path: &Path, arguments: &ExplainArguments) -> io::Result<u8> {
     let mut found = Diagnostics::new();
-    let objects = read_objects(path, &mut found)?;
+    let objects = read_objects(path, &mut found);
     if found.has_errors() {
         findings::print(&found, &[]);
         return Ok(exit::INVALID);
@@ -255,7 +255,7 @@ fn batch(loaded: &Loaded, path: &Path, arguments: &ExplainArguments) -> io::Resu
     Ok(exit::DONE)
 }
 
-fn read_objects(path: &Path, found: &mut Diagnostics) -> io::Result<Vec<PacketObject>> {
+fn read_objects(path: &Path, found: &mut Diagnostics) -> Vec<PacketObject> {
     let is_input = path == Path::new("-");
     let name: Arc<str> = if is_input { "standard input".into() } else { path.display().to_string().into() };
     let reader: Box<dyn BufRead> = if is_input {
@@ -265,21 +265,27 @@ fn read_objects(path: &Path, found: &mut Diagnostics) -> io::Result<Vec<PacketOb
             Ok(file) => Box::new(BufReader::new(file)),
             Err(error) => {
                 found.push(Diagnostic::error("unreadable-file", format!("cannot read `{name}`: {error}")));
-                return Ok(Vec::new());
+                return Vec::new();
             }
         }
     };
     let mut objects = Vec::new();
     for (number, line) in (1u32..).zip(reader.lines()) {
-        let line = line?;
+        let at = Span { file: Arc::clone(&name), line: number, column: 1 };
+        let line = match line {
+            Ok(line) => line,
+            Err(error) => {
+                found.push(Diagnostic::error("unreadable-file", format!("cannot read on: {error}")).at(&at));
+                break;
+            }
+        };
         if line.trim().is_empty() {
             continue;
         }
-        let at = Span { file: Arc::clone(&name), line: number, column: 1 };
         match read_line(&line, &at) {
             Ok(object) => objects.push(object),
             Err(error) => found.push(error),
         }
     }
-    Ok(objects)
+    objects
 }

@@ -16,6 +16,7 @@ use super::summary::{self, Row, RuleRow};
 use super::verdict::Line as VerdictLine;
 use super::{findings, print, run as run_verb};
 use crate::base::address::{Direction, Family, range};
+use crate::base::diagnostic::did_you_mean;
 use crate::base::id::WorkerId;
 use crate::base::site::Site;
 use crate::base::time::Now;
@@ -31,8 +32,8 @@ pub struct ReplayArguments {
     #[command(flatten)]
     gateway: GatewayArguments,
     /// Capture: `uplink=FILE`, `downlink=FILE`, or FILE alone, whose packets are outbound if their source lies in a segment
-    #[arg(long = "in", value_name = "[PORT=]FILE", required = true)]
-    captures: Vec<String>,
+    #[arg(long = "in", value_name = "[PORT=]FILE", required = true, value_parser = capture_argument)]
+    captures: Vec<(Side, PathBuf)>,
     /// Write a verdict per packet, as JSON lines
     #[arg(long, value_name = "FILE")]
     verdicts: Option<PathBuf>,
@@ -97,7 +98,7 @@ pub fn run(arguments: &ReplayArguments) -> u8 {
         findings::print(&outcome.findings, &outcome.sources);
         return exit::INVALID;
     };
-    let captures: Vec<(Side, PathBuf)> = arguments.captures.iter().map(|text| capture_argument(text)).collect();
+    let captures = &arguments.captures;
     if captures.iter().any(|c| c.0 == Side::BySegment)
         && loaded.plan.site.segments.is_empty()
         && loaded.policy.subnets.is_empty()
@@ -106,7 +107,7 @@ pub fn run(arguments: &ReplayArguments) -> u8 {
             "the gateway has no segments, so every packet counts as inbound; say `--in uplink=FILE` to be explicit";
         print::talk(&format!("note: {note}\n"));
     }
-    match replay(arguments, &loaded, &captures) {
+    match replay(arguments, &loaded, captures) {
         Ok(code) => code,
         Err(error) => {
             print::talk(&format!("error: {error}\n"));
@@ -115,11 +116,16 @@ pub fn run(arguments: &ReplayArguments) -> u8 {
     }
 }
 
-fn capture_argument(text: &str) -> (Side, PathBuf) {
+fn capture_argument(text: &str) -> Result<(Side, PathBuf), String> {
     match text.split_once('=') {
-        Some(("uplink", file)) => (Side::Fixed(Direction::Inbound), file.into()),
-        Some(("downlink", file)) => (Side::Fixed(Direction::Outbound), file.into()),
-        _ => (Side::BySegment, text.into()),
+        Some(("uplink", file)) => Ok((Side::Fixed(Direction::Inbound), file.into())),
+        Some(("downlink", file)) => Ok((Side::Fixed(Direction::Outbound), file.into())),
+        // A file may have a `=` in its name.
+        Some((port, _)) if !Path::new(text).exists() => match did_you_mean(port, ["uplink", "downlink"]) {
+            Some(near) => Err(format!("unknown port `{port}`, did you mean `{near}`?")),
+            None => Err(format!("unknown port `{port}`, expected `uplink` or `downlink`")),
+        },
+        _ => Ok((Side::BySegment, text.into())),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::base::diagnostic::{Diagnostic, Diagnostics};
 use crate::base::id::WorkerId;
+use crate::base::site::V1Forward;
 use crate::compile;
 use crate::config::{self, Plan, Timeouts};
 use crate::engine::flow::table::Timeouts as FlowTimeouts;
@@ -14,6 +15,7 @@ use crate::packet::{Options, PassList};
 use crate::policy::ir::Policy;
 use crate::policy::load::{LoadOptions, load as load_policy};
 use crate::policy::source::{Source, collect};
+use crate::policy::v1;
 use crate::worker::Load;
 
 /// What to load.
@@ -95,6 +97,9 @@ pub fn load(request: &Request, generation: u64, workers: Option<usize>) -> Outco
     let Some(program) = compile::compile(&policy, &plan.site, &options, &mut findings) else {
         return refused(findings, sources);
     };
+    if plan.site.v1_forward == V1Forward::V3 {
+        findings.extend(v1::forward_warnings(&policy));
+    }
     findings.sort();
     let loaded = Loaded { plan, policy, program: Arc::new(program) };
     Outcome { loaded: Some(loaded), findings, sources }

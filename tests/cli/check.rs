@@ -37,9 +37,30 @@ fn sound_policies_end_with_0_and_notes_do_not_change_that() {
 
 #[test]
 fn the_projects_own_policies_raise_nothing() {
-    let path = project("pcaps/gateway.yaml").display().to_string();
-    let out = run_in(&project("."), ["check", "--gateway", &path, "-o", "json"]).ended_with(0).out;
-    assert_eq!(out, "{\"errors\":[],\"warnings\":[],\"notes\":[]}\n");
+    let lesson = |name: &str| project("src/lab/policies").join(name).display().to_string();
+    let check = |arguments: &[&str]| {
+        let mut command = vec!["check", "-o", "json"];
+        command.extend(arguments);
+        let out = run_in(&project("."), command).ended_with(0).out;
+        assert_eq!(out, "{\"errors\":[],\"warnings\":[],\"notes\":[]}\n", "{arguments:?}");
+    };
+    check(&["--gateway", "pcaps/gateway.yaml"]);
+    let inventory = lesson("inventory.yaml");
+    for policy in ["deny-nodeports.yaml", "deny-lb-port-80.yaml", "blacklist.yaml"] {
+        check(&["--policy", &inventory, "--policy", &lesson(policy)]);
+    }
+    check(&["--policy", &inventory, "--policy", &lesson("deny-nodeports.yaml"), "--policy", &lesson("whitelist.yaml")]);
+}
+
+#[test]
+fn v1_3_policies_that_no_longer_act_on_forwarded_traffic_are_warned_about() {
+    let host = "apiVersion: v1\nkind: hostEndpoint\nmetadata: {name: h, node: n, labels: {role: h}}\n\
+                spec: {interfaceName: eth0, expectedIPs: [10.0.0.1]}\n";
+    let policy = "apiVersion: v1\nkind: policy\nmetadata: {name: p}\nspec: {selector: \"role == 'h'\", ingress: [{action: allow}]}\n";
+    let here = directory(&[("gateway.yaml", GATEWAY), ("policies/h.yaml", host), ("policies/p.yaml", policy)]);
+    assert_eq!(codes(&json(here.path(), 1)["warnings"]), ["v1-not-forwarded policies/p.yaml:1"]);
+    std::fs::write(here.path().join("gateway.yaml"), format!("{GATEWAY}v1_forward: legacy\n")).unwrap();
+    assert_eq!(codes(&json(here.path(), 0)["warnings"]).len(), 0, "GW-32");
 }
 
 #[test]

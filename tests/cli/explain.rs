@@ -89,6 +89,9 @@ fn every_bad_line_is_named_and_none_is_judged() {
     let two = format!("{{}}\n{SYN}\n[]\n");
     let done = run_with_input(here.path(), ["explain", "--packets", "-"], &two).ended_with(3);
     assert!(done.err.contains("standard input:1:1: ") && done.err.contains("standard input:3:1: "), "{}", done.err);
+    fs::write(here.path().join("latin.jsonl"), [SYN.as_bytes(), b"\n\xff\n"].concat()).unwrap();
+    run_in(here.path(), ["explain", "--packets", "latin.jsonl"]).ended_with(3).said("latin.jsonl:2:1: cannot read on");
+    run_in(here.path(), ["explain", "--packets", "policies"]).ended_with(3).said("policies:1:1: cannot read on");
     run_in(here.path(), ["explain", "--packets", "none.jsonl"]).ended_with(3).said("cannot read `none.jsonl`");
 }
 

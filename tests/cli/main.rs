@@ -123,6 +123,7 @@ fn wrong_usage_ends_with_2() {
     check(&["explain", "--independent"], "required arguments were not provided");
     check(&["explain", "--in", "downlink", "--packets", "p.jsonl"], "cannot be used with");
     check(&["replay"], "--in <[PORT=]FILE>");
+    check(&["replay", "--in", "uplnk=a.pcap"], "unknown port `uplnk`, did you mean `uplink`?");
     check(&["replay", "--in", "a.pcap", "--repeat", "0"], "0 is not in");
     check(&["replay", "--in", "a.pcap", "--workers", "65"], "65 is not in");
 }
