@@ -121,6 +121,23 @@ fn gw_20_denies_that_failsafe_ports_bypass_are_reported() {
 }
 
 #[test]
+fn fs_3_untracked_denies_of_answers_from_failsafe_ports_are_reported() {
+    let with = |rule: &str, expected: &[&str]| {
+        let spec = "selector: \"role == 'worker'\", doNotTrack: true, applyOnForward: true, types: [Ingress], ingress:";
+        let found = policy("p", &format!("{spec} [{rule}]"));
+        check(&found, &site(), "failsafe-bypass", expected);
+    };
+    let text = "warning: rule 0 of policy `p` does not deny answers from udp 53: \
+                failsafe ports of host endpoint `worker` pass before it is asked";
+    let deny = |source: &str, ports: &str| {
+        format!("{{action: Deny, protocol: UDP, source: {{{source}}}, destination: {{ports: [{ports}]}}}}")
+    };
+    with(&deny("ports: [53]", "1024:65535"), &[text]);
+    with(&deny("ports: [54]", "1024:65535"), &[]);
+    with(&deny("", "1024:65535"), &[]);
+}
+
+#[test]
 fn gw_20_lists_of_a_felix_configuration_count_with_their_nets() {
     let felix = "- {apiVersion: projectcalico.org/v3, kind: FelixConfiguration, metadata: {name: default}, \
                  spec: {failsafeInboundHostPorts: [{protocol: tcp, port: 80, net: 10.0.0.0/8}]}}\n";
@@ -187,6 +204,15 @@ fn gw_8_services_whose_backends_get_different_verdicts_are_reported() {
         ],
         &[&differs("203.0.113.77", "policy-deny by default/n rule 0")],
     );
+    // A policy on forwarded traffic of the endpoint before both, after translation.
+    let forward = |nets: &str| {
+        let rules = format!("[{{action: Deny, destination: {{nets: [{nets}]}}}}, {{action: Allow}}]");
+        let spec =
+            format!("selector: \"role == 'balancer'\", applyOnForward: true, types: [Ingress], ingress: {rules}");
+        policy("f", &spec)
+    };
+    with(&[&one, &two, &forward("172.30.1.11/32")], &[&differs("203.0.113.77", "policy-deny by f rule 0")]);
+    with(&[&one, &two, &forward("172.30.1.0/24")], &[]);
     // Governed by different policies that come to the same.
     with(&[&one, &two, &rule("version == 'two'", "{action: Allow}")], &[]);
 }

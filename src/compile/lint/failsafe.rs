@@ -1,5 +1,7 @@
 //! Deny rules on endpoints with failsafe ports in, a finding for each that such a port never reaches out (GW-20, FS-2).
 
+use ipnet::IpNet;
+
 use super::{Ground, Host, listed, resource};
 use crate::base::diagnostic::{Diagnostic, Diagnostics};
 use crate::base::site::FailsafeMode;
@@ -14,7 +16,9 @@ pub(super) fn bypasses(ground: &Ground, out: &mut Diagnostics) {
     }
     let [inbound, outbound] = failsafe_ports(ground.policy);
     for (ruleset, selected) in ground.policy.rulesets.iter().zip(&ground.selected) {
-        for (direction, ports) in [(PolicyDirection::Ingress, &inbound), (PolicyDirection::Egress, &outbound)] {
+        let directions =
+            [(PolicyDirection::Ingress, &inbound, &outbound), (PolicyDirection::Egress, &outbound, &inbound)];
+        for (direction, ports, mirrored) in directions {
             let hosts: Vec<&Host> = selected.hosts.iter().map(|&i| &ground.hosts[i]).collect();
             let hosts: Vec<&Host> = hosts
                 .into_iter()
@@ -30,10 +34,15 @@ pub(super) fn bypasses(ground: &Ground, out: &mut Diagnostics) {
             for rule in denies {
                 let passing: Vec<&FailsafePort> =
                     ports.iter().filter(|port| would_match(ground, &hosts, rule, port, direction)).collect();
-                if passing.is_empty() {
+                let answers: Vec<&FailsafePort> = match ruleset.hook {
+                    Hook::Untracked => mirrored.iter().filter(|port| names_as_source(rule, port, direction)).collect(),
+                    _ => Vec::new(),
+                };
+                if passing.is_empty() && answers.is_empty() {
                     continue;
                 }
-                let words = passing.iter().map(|port| words(port)).collect::<Vec<_>>().join(", ");
+                let answers = answers.iter().map(|port| format!("answers from {}", words(port)));
+                let words = passing.iter().map(|port| words(port)).chain(answers).collect::<Vec<_>>().join(", ");
                 let names = listed(hosts.iter().map(|host| format!("`{}`", host.endpoint.name)));
                 let message = format!(
                     "rule {} of policy `{}` does not deny {words}: failsafe ports of host endpoint {names} pass before it is asked",
@@ -77,10 +86,6 @@ fn would_match(
     direction: PolicyDirection,
 ) -> bool {
     let FailsafePort { protocol, port, net } = *failsafe;
-    let far = match direction {
-        PolicyDirection::Ingress => &rule.source,
-        PolicyDirection::Egress => &rule.destination,
-    };
     let is_port = |listed: &Port| match listed {
         Port::Range(first, last) => (*first..=*last).contains(&port),
         Port::Named(name) => hosts.iter().any(|host| {
@@ -93,17 +98,39 @@ fn would_match(
         let mut ports = services.flat_map(|s| &s.ports).filter(|p| p.protocol == protocol);
         ports.any(|p| p.backends.iter().any(|backend| backend.1 == port))
     };
-    let overlaps = |net: &ipnet::IpNet| {
-        let touches = |other: &ipnet::IpNet| net.contains(other) || other.contains(net);
-        (far.nets.is_empty() || far.nets.iter().any(touches)) && !far.not_nets.iter().any(|not| not.contains(net))
-    };
     rule.protocol.is_none_or(|number| number == protocol)
         && rule.not_protocol.is_none_or(|number| number != protocol)
         && rule.icmp.is_none()
         && (ports.is_empty() || ports.iter().any(is_port))
         && !not_ports.iter().any(is_port)
         && service.as_ref().is_none_or(serves)
-        && net.as_ref().is_none_or(overlaps)
+        && net.as_ref().is_none_or(|net| overlaps(far(rule, direction), net))
+}
+
+/// Whether a rule of the untracked stage names a failsafe port of the other direction as source port: answers from such ports pass
+/// there too (FS-3). A rule that names no source port is not reported for them; it would be said of nearly every rule.
+fn names_as_source(rule: &Rule, failsafe: &FailsafePort, direction: PolicyDirection) -> bool {
+    let FailsafePort { protocol, port, net } = *failsafe;
+    let is_port = |listed: &Port| matches!(listed, Port::Range(first, last) if (*first..=*last).contains(&port));
+    rule.protocol.is_none_or(|number| number == protocol)
+        && rule.not_protocol.is_none_or(|number| number != protocol)
+        && rule.source.ports.iter().any(is_port)
+        && !rule.source.not_ports.iter().any(is_port)
+        && net.as_ref().is_none_or(|net| overlaps(far(rule, direction), net))
+}
+
+/// The other end, as an endpoint sees it.
+fn far(rule: &Rule, direction: PolicyDirection) -> &Peer {
+    match direction {
+        PolicyDirection::Ingress => &rule.source,
+        PolicyDirection::Egress => &rule.destination,
+    }
+}
+
+/// Whether an end of a rule may lie in a prefix.
+fn overlaps(peer: &Peer, net: &IpNet) -> bool {
+    let touches = |other: &IpNet| net.contains(other) || other.contains(net);
+    (peer.nets.is_empty() || peer.nets.iter().any(touches)) && !peer.not_nets.iter().any(|not| not.contains(net))
 }
 
 fn words(port: &FailsafePort) -> String {
