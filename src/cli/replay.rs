@@ -328,7 +328,7 @@ fn work(
     let mut share = Share {
         counters: Counters::default(),
         fates: Fates::default(),
-        latency: Histogram::new(3).unwrap_or_else(|_| unreachable!("3 digits are within the histogram's range")),
+        latency: histogram(),
         flows: 0,
         busy: Duration::ZERO,
         verdicts: Vec::new(),
@@ -442,7 +442,7 @@ struct Summary {
 impl Summary {
     fn new(program: &Program, shares: &[Share], elapsed: Duration) -> Summary {
         let (mut counters, mut fates) = (Counters::default(), Fates::default());
-        let mut latency = Histogram::<u64>::new(3).unwrap_or_else(|_| unreachable!("3 digits are within range"));
+        let mut latency = histogram();
         for share in shares {
             counters.merge(&share.counters);
             fates.merge(&share.fates);
@@ -515,6 +515,12 @@ impl Summary {
         }
         text
     }
+}
+
+/// An empty histogram from 1 ns to 100 s; longer times count as 100 s.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 100_000_000_000, 3)
+        .unwrap_or_else(|_| unreachable!("the bounds and digits are constant"))
 }
 
 /// The histogram as bars, by powers of two.
