@@ -162,3 +162,128 @@ fn icmp_rm_6() {
     }
     check("RM-6", "{ action: Allow, notICMP: { type: 8 } }", &[(V4, true), (V6, true), (&echo, false), (&stamp, true)]);
 }
+
+/// Things that selectors reach, all labelled `x: y`: pods of two namespaces, a host endpoint, a global set, a set of namespace n.
+const REACHABLE: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: { name: n, labels: { team: a } }
+---
+apiVersion: v1
+kind: Namespace
+metadata: { name: m, labels: { team: b } }
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: { name: robot, namespace: m, labels: { trusted: 'yes' } }
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: self, namespace: n, labels: { app: self } }
+spec: { containers: [{ name: c }] }
+status: { phase: Running, podIP: 172.30.1.1 }
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: near, namespace: n, labels: { x: y } }
+spec: { containers: [{ name: c }] }
+status: { phase: Running, podIP: 172.30.1.2 }
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: far, namespace: m, labels: { x: y } }
+spec: { serviceAccountName: robot, containers: [{ name: c }] }
+status: { phase: Running, podIP: 172.30.2.2 }
+---
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: { name: h, labels: { x: y } }
+spec: { node: w, interfaceName: eth0, expectedIPs: [10.0.0.1] }
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkSet
+metadata: { name: g, labels: { x: y } }
+spec: { nets: [198.51.100.0/24] }
+---
+apiVersion: projectcalico.org/v3
+kind: NetworkSet
+metadata: { name: s, namespace: n, labels: { x: y } }
+spec: { nets: [203.0.113.0/24] }
+";
+
+#[test]
+fn what_a_rules_selector_reaches_id_3_id_4() {
+    // near, far, host endpoint, global set, set of the namespace, unknown address
+    let from = ["172.30.1.2", "172.30.2.2", "10.0.0.1", "198.51.100.9", "203.0.113.9", "9.9.9.9"];
+    let table = [
+        ("GlobalNetworkPolicy", "", "111111"),
+        ("GlobalNetworkPolicy", "selector: x == 'y'", "111110"),
+        ("GlobalNetworkPolicy", "selector: all()", "111110"),
+        ("GlobalNetworkPolicy", "selector: x == 'y', namespaceSelector: team == 'a'", "100010"),
+        ("GlobalNetworkPolicy", "namespaceSelector: team == 'b'", "010000"),
+        ("GlobalNetworkPolicy", "namespaceSelector: all()", "110010"),
+        ("GlobalNetworkPolicy", "namespaceSelector: global()", "001100"),
+        ("GlobalNetworkPolicy", "namespaceSelector: projectcalico.org/name == 'm'", "010000"),
+        ("GlobalNetworkPolicy", "namespaceSelector: team != 'a'", "011100"),
+        ("GlobalNetworkPolicy", "notSelector: x == 'y'", "000001"),
+        ("GlobalNetworkPolicy", "notSelector: has(nothing)", "111111"),
+        ("GlobalNetworkPolicy", "serviceAccounts: { names: [robot] }", "010000"),
+        ("GlobalNetworkPolicy", "serviceAccounts: { selector: trusted == 'yes' }", "010000"),
+        ("GlobalNetworkPolicy", "serviceAccounts: { names: [default] }", "100000"),
+        ("NetworkPolicy", "", "111111"),
+        ("NetworkPolicy", "selector: x == 'y'", "100010"),
+        ("NetworkPolicy", "selector: all()", "100010"),
+        ("NetworkPolicy", "notSelector: has(nothing)", "100010"),
+        ("NetworkPolicy", "notSelector: x == 'y'", "000000"),
+        ("NetworkPolicy", "selector: x == 'y', namespaceSelector: all()", "110010"),
+        ("NetworkPolicy", "selector: x == 'y', namespaceSelector: team == 'b'", "010000"),
+        ("NetworkPolicy", "selector: x == 'y', namespaceSelector: global()", "001100"),
+        ("NetworkPolicy", "serviceAccounts: { names: [robot] }", "000000"),
+        ("NetworkPolicy", "nets: [9.9.9.0/24]", "000001"),
+        ("NetworkPolicy", "nets: [203.0.113.0/28], selector: all()", "000010"),
+    ];
+    for (kind, source, expected) in table {
+        let namespace = if kind == "NetworkPolicy" { ", namespace: n" } else { "" };
+        let text = format!(
+            "apiVersion: projectcalico.org/v3\nkind: {kind}\nmetadata: {{ name: p{namespace} }}\n\
+             spec: {{ order: 1, selector: app == 'self', types: [Ingress], ingress: [{{ action: Allow, source: {{ {source} }} }}] }}\n"
+        );
+        let mut gateway = Gateway::new("", &[("p.yaml", &text), ("places.yaml", REACHABLE)]);
+        let found: String = from
+            .iter()
+            .map(|address| gateway.alone(&format!("in tcp {address}:1 > 172.30.1.1:80")).is_allowed)
+            .map(|is_allowed| if is_allowed { '1' } else { '0' })
+            .collect();
+        assert_eq!(found, expected, "ID-4 {kind} {source}");
+    }
+}
+
+#[test]
+fn services_rm_11() {
+    let text = "
+apiVersion: v1
+kind: Service
+metadata: { name: s, namespace: n }
+spec: { selector: { x: y }, clusterIP: 10.96.0.1, ports: [{ port: 80, targetPort: 8080 }] }
+---
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: { name: p, namespace: n }
+spec:
+  selector: app == 'self'
+  types: [Ingress, Egress]
+  ingress: [{ action: Allow, source: { services: { name: s, namespace: n } } }]
+  egress: [{ action: Allow, destination: { services: { name: s, namespace: n } } }]
+";
+    let mut gateway = Gateway::new("", &[("s.yaml", text), ("places.yaml", REACHABLE)]);
+    for (packet, expected) in [
+        ("out tcp 172.30.1.1:1 > 172.30.1.2:8080", "pass n/p#0"),
+        ("out tcp 172.30.1.1:1 > 172.30.1.2:80", "drop"),
+        ("out udp 172.30.1.1:1 > 172.30.1.2:8080", "drop"),
+        ("out tcp 172.30.1.1:1 > 172.30.2.2:8080", "drop"),
+        ("in udp 172.30.1.2:1 > 172.30.1.1:9", "pass n/p#0"),
+        ("in tcp 172.30.2.2:1 > 172.30.1.1:9", "drop"),
+    ] {
+        gateway.check("RM-11", packet, expected);
+    }
+}
