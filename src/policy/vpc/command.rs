@@ -449,11 +449,16 @@ fn update_subnet(mut arguments: Arguments<'_>, account: &mut Account) -> Result<
     }
     arguments.finish()?;
     let Some(acl) = acl else { return Ok(()) };
-    let acl_index = acl_at(account, acl, None)?;
+    let acl_index = acl_at(account, acl, vpc)?;
     let fits = |own: &Reference, own_vpc: &str| {
         own.is_called(wanted) && vpc.is_none_or(|vpc| own_vpc == vpc || own_vpc.is_empty())
     };
-    let known = account.subnets.iter_mut().find(|subnet| fits(&subnet.own, &subnet.vpc));
+    let mut fitting = account.subnets.iter_mut().filter(|subnet| fits(&subnet.own, &subnet.vpc));
+    let known = fitting.next();
+    if fitting.next().is_some() {
+        let message = format!("several VPCs have a subnet `{wanted}`: give its id");
+        return Err(error("ambiguous-reference", message));
+    }
     let reference = known
         .as_ref()
         .map_or_else(|| Reference { id: wanted.to_string(), name: wanted.to_string() }, |subnet| subnet.own.clone());
