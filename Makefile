@@ -43,7 +43,7 @@ setup:
 	fi
 	@wanted=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
 	if ! command -v cargo >/dev/null; then \
-	  echo "there is no cargo: install Rust $$wanted or later with rustup, https://rustup.rs" >&2; \
+	  echo "there is no cargo: install Rust $$wanted or later with rustup" >&2; \
 	  echo "(Debian 13 and later: apt-get install rustup && rustup default stable)" >&2; exit 1; \
 	fi; \
 	found=$$(cargo --version | cut -d' ' -f2); \

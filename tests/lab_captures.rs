@@ -21,5 +21,12 @@ fn replay_judges_the_captures_as_the_gateway_did_when_they_were_made() {
     let denied: Vec<_> =
         reasons.iter().filter(|r| r["verdict"] == "deny").map(|r| r["reason"].as_str().unwrap()).collect();
     assert_eq!(denied, ["policy-deny", "no-policy-deny"], "the workers answered only what had passed");
+    let states = summary["flows_by_state"].as_object().unwrap();
+    let flows: u64 = states.values().map(|count| count.as_u64().unwrap()).sum();
+    assert!(flows > 0 && summary["flows"] == flows, "{states:?}");
+    let top = summary["top_flows"].as_array().unwrap();
+    let packets: Vec<u64> = top.iter().map(|flow| flow["packets"].as_u64().unwrap()).collect();
+    assert!(packets.is_sorted_by(|a, b| a >= b) && packets.first() > Some(&2), "{top:?}");
+    assert!(top.iter().all(|flow| flow["responder"].as_str().unwrap().starts_with(['1', '['])), "{top:?}");
     assert!(summary["checksums_completed"].as_u64().unwrap() > 0, "GW-30");
 }

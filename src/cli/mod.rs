@@ -9,6 +9,7 @@ pub mod check;
 pub mod completion;
 pub mod explain;
 pub mod findings;
+pub mod flow_view;
 pub mod lab;
 pub mod packet_object;
 pub mod packet_text;

@@ -12,6 +12,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::arguments::{GatewayArguments, Output, exit};
+use super::flow_view::FlowView;
 use super::summary::{self, Row, RuleRow};
 use super::verdict::Line as VerdictLine;
 use super::{findings, print, run as run_verb};
@@ -86,7 +87,7 @@ struct Share {
     counters: Counters,
     fates: Fates,
     latency: Histogram<u64>,
-    flows: usize,
+    flows: FlowView,
     busy: Duration,
     verdicts: Vec<(u64, String)>,
 }
@@ -329,7 +330,7 @@ fn work(
         counters: Counters::default(),
         fates: Fates::default(),
         latency: histogram(),
-        flows: 0,
+        flows: FlowView::default(),
         busy: Duration::ZERO,
         verdicts: Vec::new(),
     };
@@ -376,7 +377,7 @@ fn work(
     }
     if let Some(judge) = &judge {
         share.counters = judge.counters().clone();
-        share.flows = judge.flows();
+        share.flows = FlowView::of(judge.engine().flows().table().iter());
     }
     finish(recorder, &mut share)?;
     Ok(share)
@@ -432,6 +433,8 @@ struct Summary {
     reasons: Vec<Row>,
     top_denied: Vec<RuleRow>,
     flows: usize,
+    #[serde(flatten)]
+    flows_view: FlowView,
     logs: u64,
     checksums_completed: u64,
     workers: Vec<WorkerRow>,
@@ -443,10 +446,12 @@ impl Summary {
     fn new(program: &Program, shares: &[Share], elapsed: Duration) -> Summary {
         let (mut counters, mut fates) = (Counters::default(), Fates::default());
         let mut latency = histogram();
+        let mut flows = FlowView::default();
         for share in shares {
+            flows.merge(&share.flows);
             counters.merge(&share.counters);
             fates.merge(&share.fates);
-            // Both histograms have the same precision and grow on their own.
+            // Both histograms have the same bounds.
             let _ = latency.add(&share.latency);
         }
         let sum = |verdict: Verdict, of: fn(&crate::engine::counters::Tally) -> u64| -> u64 {
@@ -461,7 +466,7 @@ impl Summary {
         let row = |(worker, share): (usize, &Share)| WorkerRow {
             worker,
             packets: share.counters.reasons.iter().flatten().flatten().map(|t| t.packets).sum(),
-            flows: share.flows,
+            flows: share.flows.count(),
             seconds: share.busy.as_secs_f64(),
         };
         Summary {
@@ -475,7 +480,8 @@ impl Summary {
             latency_ns: Latency { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: latency.max() },
             reasons: summary::rows(&counters, &fates),
             top_denied: summary::top_denied(program, 10),
-            flows: shares.iter().map(|s| s.flows).sum(),
+            flows: flows.count(),
+            flows_view: flows,
             logs: counters.logs,
             checksums_completed: fates.completed,
             workers: shares.iter().enumerate().map(row).collect(),
@@ -504,6 +510,7 @@ impl Summary {
                 let _ = writeln!(text, "{:<40}{:>6}{:>14}  {origin}", row.policy, row.rule, row.packets);
             }
         }
+        text.push_str(&self.flows_view.text());
         let Latency { p50, p90, p99, p999, max } = &self.latency_ns;
         let _ = writeln!(text, "ns per packet: p50 {p50}  p90 {p90}  p99 {p99}  p99.9 {p999}  max {max}");
         text.push_str(&self.histogram);

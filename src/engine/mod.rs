@@ -202,7 +202,7 @@ impl Engine {
         }
         if look.standing == Standing::Established && !self.program.has_stateless {
             let decision = Decision::new(Verdict::Allow, Reason::Established, Stage::Flow, FlowState::Established);
-            return match self.flows.commit(look.plan, Track::None, self.now) {
+            return match self.flows.commit(look.plan, Track::None, self.now, batch.lengths[at]) {
                 Ok(()) => decision,
                 Err(reason) => refuse_flow(decision, reason),
             };
@@ -211,7 +211,7 @@ impl Engine {
         if judgement.decision.verdict() == Verdict::Deny {
             return judgement.decision;
         }
-        match self.flows.commit(look.plan, judgement.track, self.now) {
+        match self.flows.commit(look.plan, judgement.track, self.now, batch.lengths[at]) {
             Ok(()) => judgement.decision,
             Err(reason) => refuse_flow(judgement.decision, reason),
         }

@@ -35,8 +35,13 @@ impl Default for FlowSettings {
 /// What an allowed packet will change.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Plan {
-    /// Nothing: no flow, ignored, related, invalid.
+    /// Nothing: no flow, related, invalid.
     Nothing,
+    /// The flow in this slot counts the packet and keeps everything else: ignored.
+    Count {
+        /// Slot.
+        slot: u32,
+    },
     /// The flow in this slot takes a state and a window record, and its timer starts again.
     Update {
         /// Slot.
@@ -139,6 +144,8 @@ impl Flows {
             key: flow_key,
             last: now,
             windows,
+            bytes: 0,
+            packets: 0,
             generation: self.generation,
             state,
             is_low_initiator: is_low,
@@ -194,7 +201,7 @@ impl Flows {
         match tcp::transition(state, side, segment) {
             Transition::Invalid => look(Standing::Invalid, Plan::Nothing),
             Transition::NewFlow => look(Standing::New, Plan::Replace { slot, flow: opening() }),
-            Transition::Ignored => self.belongs(slot, flow, side, Plan::Nothing),
+            Transition::Ignored => self.belongs(slot, flow, side, Plan::Count { slot }),
             Transition::To(next) => {
                 let is_checked = !flow.is_picked_up && !key.has(KeyBits::NO_WINDOW);
                 let windows =
@@ -230,14 +237,19 @@ impl Flows {
         }
     }
 
-    /// Carries out the plan of an allowed packet. The error is the reason to deny it after all (GW-24).
+    /// Carries out the plan of an allowed packet of so many bytes. The error is the reason to deny it after all (GW-24).
     #[inline]
-    pub fn commit(&mut self, plan: Plan, track: Track, now: Now) -> Result<(), Reason> {
+    pub fn commit(&mut self, plan: Plan, track: Track, now: Now, bytes: u32) -> Result<(), Reason> {
         match plan {
             Plan::Nothing => Ok(()),
+            Plan::Count { slot } => {
+                self.table.update(slot, |flow| flow.count(bytes));
+                Ok(())
+            }
             Plan::Update { slot, state, windows } => {
                 let generation = self.generation;
                 self.table.update(slot, |flow| {
+                    flow.count(bytes);
                     flow.state = state;
                     flow.windows = windows;
                     flow.last = flow.last.at_least(now);
@@ -251,7 +263,8 @@ impl Flows {
                 Ok(())
             }
             Plan::Insert(_) | Plan::Replace { .. } if track == Track::None => Ok(()),
-            Plan::Insert(flow) => {
+            Plan::Insert(mut flow) => {
+                flow.count(bytes);
                 let is_groups_only = track == Track::GroupsOnly;
                 self.table.expire_all(now);
                 self.check_half_open(&flow)?;
@@ -261,7 +274,8 @@ impl Flows {
                 }
                 self.table.insert(Flow { is_groups_only, ..flow }).map(|_| ()).ok_or(Reason::FlowTableFull)
             }
-            Plan::Replace { slot, flow } => {
+            Plan::Replace { slot, mut flow } => {
+                flow.count(bytes);
                 let is_groups_only = track == Track::GroupsOnly;
                 self.table.expire_all(now);
                 self.check_half_open(&flow)?;

@@ -188,6 +188,10 @@ pub struct Flow {
     pub last: Now,
     /// TCP windows.
     pub windows: Windows,
+    /// Bytes of the packets counted below, on the wire, without frame check sequence.
+    pub bytes: u64,
+    /// Packets that passed as part of it, the first included; stays at its maximum. ICMP errors about it are not among them.
+    pub packets: u32,
     /// Generation of the program that allowed it.
     pub generation: u32,
     /// What it is doing.
@@ -200,7 +204,22 @@ pub struct Flow {
     pub is_groups_only: bool,
 }
 
+const _: () = assert!(size_of::<Option<Flow>>() == 96, "an entry is one and a half cache lines");
+
 impl Flow {
+    /// Counts one packet of it.
+    #[inline]
+    pub fn count(&mut self, bytes: u32) {
+        self.packets = self.packets.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(u64::from(bytes));
+    }
+
+    /// The end that sent the first packet, and the other one: address and port.
+    pub fn initiator_and_responder(&self) -> [(u128, u16); 2] {
+        let [low, high] = self.key.ends();
+        if self.is_low_initiator { [low, high] } else { [high, low] }
+    }
+
     /// Which end sent a packet whose sender is the lower end (or not).
     #[inline]
     pub fn side(&self, is_low: bool) -> Side {

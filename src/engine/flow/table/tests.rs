@@ -5,6 +5,8 @@ fn flow(n: u32, at: u64, state: State) -> Flow {
     let tuple = Tuple { src: u128::from(n), dst: 99, sport: 1, dport: 2, protocol: 17, is_v6: 0 };
     let (key, is_low_initiator) = FlowKey::of(&tuple).unwrap();
     Flow {
+        packets: 0,
+        bytes: 0,
         key,
         last: Now(at),
         windows: Windows::UNKNOWN,
