@@ -19,6 +19,13 @@ use crate::lab::probe::{Seen, Transport, probe};
 use crate::lab::session::{Datapath, Mode, Session, Settings};
 use crate::lab::{LabError, echo, namespace, process};
 
+/// Prints a line of the result; a reader that has seen enough is no error.
+macro_rules! say {
+    ($($text:tt)*) => {
+        super::print::result(&(format!($($text)*) + "\n"), 0)
+    };
+}
+
 /// Arguments of `ringwall lab`.
 #[derive(Debug, Args)]
 pub struct LabArguments {
@@ -186,9 +193,9 @@ fn up(lab: Lab, build: &Build) -> Result<u8, LabError> {
     let state = if running.is_some() { "the lab was up already" } else { "the lab is up" };
     let policies = lab.policies();
     eprintln!("{state}; edit the policies in {}, then `ringwall lab{prefix} reload`", policies.display());
-    println!("allowed:  ringwall lab{prefix} probe tcp 169.1.1.1:80");
-    println!("denied:   ringwall lab{prefix} probe tcp 10.1.1.1:31024");
-    println!(
+    let _ = say!("allowed:  ringwall lab{prefix} probe tcp 169.1.1.1:80");
+    let _ = say!("denied:   ringwall lab{prefix} probe tcp 10.1.1.1:31024");
+    let _ = say!(
         "why:      ringwall explain --gateway {} --in uplink 'tcp 1.1.1.1:40000 > 10.1.1.1:31024 [S]'",
         gateway.display()
     );
@@ -265,15 +272,15 @@ fn probe_once(lab: &Lab, transport: TransportArgument, to: &str, from: Option<Ip
     let from = from.unwrap_or(if to.is_ipv4() { place::CLIENT } else { place::CLIENT_V6 });
     match namespace::inside(&name, || probe(transport, from, 0, to))? {
         Seen::Pass(time) => {
-            println!("pass in {:.1} ms", time.as_secs_f64() * 1e3);
+            let _ = say!("pass in {:.1} ms", time.as_secs_f64() * 1e3);
             Ok(0)
         }
         Seen::Drop => {
-            println!("drop: no answer in {:.1} s", crate::lab::probe::TIMEOUT.as_secs_f64());
+            let _ = say!("drop: no answer in {:.1} s", crate::lab::probe::TIMEOUT.as_secs_f64());
             Ok(1)
         }
         refused @ Seen::Refused(_) => {
-            println!("{refused}");
+            let _ = say!("{refused}");
             Ok(1)
         }
     }
@@ -329,7 +336,7 @@ fn print_tables(report: &Report, settings: Settings) {
         let result = word(row.outcomes.iter().all(Outcome::is_as_expected)).to_owned();
         table.add_row(head.into_iter().chain(cells).chain([result]));
     }
-    println!("{table}\n");
+    let _ = say!("{table}\n");
 
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
@@ -346,14 +353,14 @@ fn print_tables(report: &Report, settings: Settings) {
             word(check.outcome.is_as_expected()).to_owned(),
         ]);
     }
-    println!("{table}\n");
+    let _ = say!("{table}\n");
     if let Some(bulk) = report.bulk {
         let (megabytes, seconds) = (bulk.length / 1_000_000, bulk.time.as_secs_f64());
         let mode = settings.mode.word();
-        println!("{megabytes} MB each way in {seconds:.2} s over veth, mode {mode}: no figure for a network card");
+        let _ = say!("{megabytes} MB each way in {seconds:.2} s over veth, mode {mode}: no figure for a network card");
     }
     let (passed, failed) = report.score();
-    println!("{} in {:.1} s: {passed} as expected, {failed} not", word(failed == 0), report.time.as_secs_f64());
+    let _ = say!("{} in {:.1} s: {passed} as expected, {failed} not", word(failed == 0), report.time.as_secs_f64());
 }
 
 /// The result for scripts.
@@ -437,6 +444,6 @@ fn print_json(report: &Report, settings: Settings, gateway: Option<String>) -> R
         connections: table.chain(checks).collect(),
     };
     let text = serde_json::to_string_pretty(&result).map_err(|e| LabError::system("writing the result", e.into()))?;
-    println!("{text}");
+    let _ = say!("{text}");
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::arguments::{GatewayArguments, Output, exit};
-use super::{findings, summary};
+use super::{findings, print, summary};
 use crate::base::diagnostic::Diagnostics;
 use crate::config::{Plan, Poll, Profile, XdpMode};
 use crate::control::daemon::{self, Reload, RunSettings};
@@ -54,14 +54,14 @@ pub fn run(arguments: &RunArguments) -> u8 {
     findings::print(&hardware::compare(&first.plan.profile, interfaces, Path::new("/sys")), &[]);
     let workers = settings.ports.queues as usize;
     if arguments.dry_run {
-        println!(
-            "would run {} and {} with {workers} queues, mode {}, {} policies",
+        let text = format!(
+            "would run {} and {} with {workers} queues, mode {}, {} policies\n",
             settings.ports.uplink,
             settings.ports.downlink,
             settings.ports.mode.name(),
             first.policy.rulesets.len()
         );
-        return exit::DONE;
+        return print::result(&text, exit::DONE);
     }
     let sinks = match sinks(&arguments.log) {
         Ok(sinks) => sinks,
@@ -105,11 +105,11 @@ pub fn run(arguments: &RunArguments) -> u8 {
     match done {
         Ok((done, (written, held_back))) => {
             let log = summary::Log { written, held_back, lost: queue.lost() };
-            match arguments.output {
-                Output::Json => println!("{}", summary::run_json(&done, log)),
-                Output::Table => print!("{}", summary::run_text(&done, log)),
-            }
-            exit::DONE
+            let text = match arguments.output {
+                Output::Json => summary::run_json(&done, log) + "\n",
+                Output::Table => summary::run_text(&done, log),
+            };
+            print::result(&text, exit::DONE)
         }
         Err(error) => {
             eprintln!("error: {error}");
