@@ -4,8 +4,10 @@
 #[path = "../gateway/mod.rs"]
 mod gateway;
 
+mod accounts;
 mod acls;
 mod groups;
 mod layers;
 mod membership;
+mod oracle;
 mod place;
