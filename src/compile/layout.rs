@@ -175,7 +175,7 @@ fn areas(policy: &Policy, site: &Site, layout: &mut Layout, out: &mut Diagnostic
         let cidrs = segment.cidrs.clone();
         layout.areas.push(Area { cidrs, acl, groups, host_endpoint, region: AddressSet::default() });
     }
-    for subnet in &policy.subnets {
+    for (i, subnet) in policy.subnets.iter().enumerate() {
         let cidr = Cidr { network: subnet.cidr.network(), length: subnet.cidr.prefix_len() };
         let shadowing = site.segments.iter().find(|s| s.cidrs.contains(&cidr));
         if let Some(segment) = shadowing {
@@ -184,6 +184,18 @@ fn areas(policy: &Policy, site: &Site, layout: &mut Layout, out: &mut Diagnostic
                 segment.name, subnet.name
             );
             out.push(Diagnostic::warning("segment-shadows-subnet", message).at(&subnet.span));
+            continue;
+        }
+        // Prefixes are unique inside a VPC only. Subnets are sorted by name, so the first one has the prefix.
+        if let Some(first) = policy.subnets.iter().take(i).find(|other| other.cidr == subnet.cidr) {
+            if first.acl != subnet.acl {
+                let message = format!(
+                    "subnets `{}` and `{}` both have the prefix {}: ACL `{}` of `{}` has no effect",
+                    first.name, subnet.name, subnet.cidr, subnet.acl, subnet.name
+                );
+                let help = "load only the VPC behind this gateway, or name the ACL in a segment with this prefix";
+                out.push(Diagnostic::warning("duplicate-subnet-prefix", message).at(&subnet.span).help(help));
+            }
             continue;
         }
         let acl = policy.acls.iter().position(|a| a.name == subnet.acl);

@@ -1,10 +1,18 @@
 //! Who is a member of a group, and which ACL an address has (GW-3, GW-13, GW-33, GW-34, ACL-7).
 
 use ringwall::base::diagnostic::Diagnostics;
+use ringwall::base::site::Site;
 use ringwall::compile::{Options, compile};
 
 use crate::gateway::{Gateway, read};
 use crate::place::{account, acl, group, policy};
+
+/// Codes of the warnings that compiling these files for this site gives, with their text.
+fn warnings(files: &[(&str, &str)], site: &Site) -> Vec<String> {
+    let mut findings = Diagnostics::new();
+    compile(&policy(files), site, &Options::default(), &mut findings).expect("it compiles");
+    findings.iter().map(|d| format!("{d} [{}]", d.code)).collect()
+}
 
 /// Every way to belong to a group: each address is guarded by it, and a rule that refers to it matches each.
 #[test]
@@ -98,15 +106,11 @@ fn gw_3_a_segment_shadows_a_subnet_of_its_prefix_whole() {
     gateway.check("GW-3 the subnet's ACL", "in tcp 1.1.1.1:9 > 10.240.0.5:7", "pass allow-all-network-acl-v1#0");
     let mut bare = Gateway::new("segments: [{ name: mine, cidrs: [10.240.1.0/24] }]", &[("account.json", &files)]);
     bare.check("GW-3 whole: no ACL", "in tcp 1.1.1.1:9 > 10.240.1.5:7", "pass default-allow");
-    let codes = |site| {
-        let mut findings = Diagnostics::new();
-        compile(&policy(&[("account.json", &files)]), site, &Options::default(), &mut findings).expect("it compiles");
-        findings.iter().filter(|d| d.code == "segment-shadows-subnet").map(|d| d.to_string()).collect::<Vec<_>>()
-    };
-    let found = codes(&gateway.site);
+    let found = warnings(&[("account.json", &files)], &gateway.site);
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].starts_with("warning: account.json:") && found[0].contains("`zone-2`"), "{found:?}");
-    assert_eq!(codes(&Gateway::new("", &[]).site), Vec::<String>::new());
+    assert!(found[0].ends_with("[segment-shadows-subnet]"), "{found:?}");
+    assert_eq!(warnings(&[("account.json", &files)], &Site::default()), Vec::<String>::new());
 }
 
 /// GW-33: rules are for IPv4; IPv6 of whatever has an ACL or a group matches none.
@@ -189,4 +193,42 @@ fn gw_34_a_name_that_two_vpcs_have_is_refused() {
         let attached: Vec<String> = policy.subnets.iter().map(|s| s.cidr.to_string()).collect();
         assert_eq!(attached, [cidr], "{script}");
     }
+}
+
+/// Addresses and prefixes are unique inside a VPC only; where two loaded VPCs share some, the user is told what holds.
+#[test]
+fn gw_3_gw_13_two_vpcs_with_the_same_addresses_are_told() {
+    let of = |vpc: &str, acl_rules: &[&str], cidr: &str, address: &str| {
+        let in_vpc = |object: String| object.replacen('{', &format!(r#"{{"vpc": {{"name": "{vpc}"}}, "#), 1);
+        let acl_name = format!("acl-{vpc}");
+        format!(
+            r#"{{"subnets": [{{"id": "s-{vpc}", "name": "zone-{vpc}", "vpc": {{"name": "{vpc}"}}, "ipv4_cidr_block": "{cidr}", "network_acl": {{"id": "id-{acl_name}", "name": "{acl_name}"}}}}],
+                "network_acls": [{}], "security_groups": [{}],
+                "instances": [{{"id": "i-{vpc}", "name": "i", "network_interfaces": [{{"id": "nic-{vpc}", "name": "eth0", "primary_ip": {{"address": "{address}"}}}}]}}]}}"#,
+            in_vpc(acl(&acl_name, &[], acl_rules)),
+            in_vpc(group(&format!("group-{vpc}"), &[&format!("nic-{vpc}")], &["inbound tcp any"]))
+        )
+    };
+    let open = ["in allow inbound tcp 0.0.0.0/0 0.0.0.0/0"];
+    let one = of("one", &open, "10.240.0.0/24", "10.240.0.4");
+    let check = |two: &str, compiled: &[&str], loaded: &[&str]| {
+        let files = [("one.json", &*one), ("two.json", two)];
+        let codes = |findings: Vec<String>| -> Vec<String> {
+            findings.iter().filter_map(|f| Some(f.rsplit_once('[')?.1.trim_end_matches(']').to_string())).collect()
+        };
+        assert_eq!(codes(warnings(&files, &Site::default())), compiled, "{two}");
+        assert_eq!(codes(read(&files).expect("it loads").1), loaded, "{two}");
+        // The first subnet by name has the prefix, and compiled engine and reference agree on it.
+        let mut gateway = Gateway::new("", &files);
+        gateway.check("GW-3", "in tcp 1.1.1.1:9 > 10.240.0.4:80", "pass sg-allow group-one#0");
+    };
+    check(&of("two", &[], "10.240.0.0/24", "10.240.0.4"), &["duplicate-subnet-prefix"], &["address-in-two-vpcs"]);
+    check(&of("two", &[], "10.241.0.0/24", "10.240.0.4"), &[], &["address-in-two-vpcs"]);
+    check(&of("two", &[], "10.240.0.0/24", "10.240.0.5"), &["duplicate-subnet-prefix"], &[]);
+    check(&of("two", &[], "10.241.0.0/24", "10.241.0.4"), &[], &[]);
+    let mut shadowed = Gateway::new(
+        "segments: [{ name: mine, cidrs: [10.240.0.0/24], networkACL: acl-two }]",
+        &[("one.json", &*one), ("two.json", &*of("two", &[], "10.240.0.0/24", "10.240.0.5"))],
+    );
+    shadowed.check("GW-3", "in tcp 1.1.1.1:9 > 10.240.0.4:80", "drop acl-implicit-deny");
 }

@@ -16,6 +16,7 @@ pub(super) fn resolve(account: Account, policy: &mut Policy, findings: &Findings
     let group_names = unique_names("security group", &group_owners, findings);
     policy.subnets = subnets(&account, &acl_names, findings);
     policy.groups = groups(&account, &group_names, findings);
+    warn_of_shared_addresses(&account.groups, &policy.groups, findings);
     policy.acls = account.acls.into_iter().zip(acl_names).map(|(acl, name)| network_acl(acl, name)).collect();
     policy.acls.sort_by(|a, b| a.name.cmp(&b.name));
     policy.groups.sort_by(|a, b| a.name.cmp(&b.name));
@@ -162,6 +163,28 @@ fn members(group: &Group, account: &Account) -> BTreeSet<IpAddr> {
         })
         .flat_map(|interface| interface.addresses.iter().copied())
         .collect()
+}
+
+/// Addresses are unique inside a VPC only: where two VPCs use one, the rules of both would add up for it. One warning per group.
+fn warn_of_shared_addresses(written: &[Group], resolved: &[SecurityGroup], findings: &Findings) {
+    let mut owners: BTreeMap<IpAddr, &Group> = BTreeMap::new();
+    for (group, members) in written.iter().zip(resolved).filter(|(group, _)| !group.vpc.is_empty()) {
+        let foreign = |address: &IpAddr| owners.get(address).copied().filter(|first| first.vpc != group.vpc);
+        if let Some((address, first)) = members.members.iter().find_map(|address| Some((address, foreign(address)?))) {
+            let message = format!(
+                "{address} is a member of group `{}` of VPC `{}` and of group `{}` of VPC `{}`: the rules of both hold for it",
+                first.own.shown(),
+                first.vpc,
+                group.own.shown(),
+                group.vpc
+            );
+            let help = "load only the VPC that is behind this gateway";
+            findings.push(Diagnostic::warning("address-in-two-vpcs", message).at(&group.span).help(help));
+        }
+        for address in &members.members {
+            owners.entry(*address).or_insert(group);
+        }
+    }
 }
 
 fn unknown(what: &str, wanted: &Reference, span: &Span, about: &str) -> Diagnostic {
