@@ -174,7 +174,9 @@ fn gw_34_subnet_update_wins() {
 #[test]
 fn gw_34_a_name_that_two_vpcs_have_is_refused() {
     let text = |id: &str, vpc: &str, cidr: &str| {
-        format!(r#"{{"id": "{id}", "name": "zone", "vpc": {{"name": "{vpc}"}}, "ipv4_cidr_block": "{cidr}"}}"#)
+        format!(
+            r#"{{"id": "{id}", "name": "zone", "vpc": {{"id": "id-{vpc}", "name": "{vpc}"}}, "ipv4_cidr_block": "{cidr}"}}"#
+        )
     };
     let files = format!(
         r#"{{"subnets": [{}, {}], "network_acls": [{}]}}"#,
@@ -187,12 +189,23 @@ fn gw_34_a_name_that_two_vpcs_have_is_refused() {
     assert!(findings[0].ends_with("[ambiguous-reference]"), "{findings:?}");
     for (script, cidr) in [
         ("ibmcloud is subnet-update zone --vpc two --network-acl-id closed", "10.2.0.0/24"),
+        ("ibmcloud is subnet-update zone --vpc id-two --network-acl-id closed", "10.2.0.0/24"),
+        (
+            "ibmcloud is network-acl-create new id-two\nibmcloud is subnet-update zone --vpc two --network-acl-id new",
+            "10.2.0.0/24",
+        ),
         ("ibmcloud is subnet-update s1 --network-acl-id closed", "10.1.0.0/24"),
     ] {
         let (policy, _) = run(script).unwrap_or_else(|findings| panic!("{script}: {findings:?}"));
         let attached: Vec<String> = policy.subnets.iter().map(|s| s.cidr.to_string()).collect();
         assert_eq!(attached, [cidr], "{script}");
     }
+    // The new ACL is of the VPC that was named by id, so its name is taken there and nowhere else.
+    let create =
+        |vpc: &str| format!("ibmcloud is network-acl-create new id-two\nibmcloud is network-acl-create new {vpc}");
+    assert!(run(&create("two")).expect_err("there is one")[0].ends_with("[duplicate-resource]"));
+    let (policy, _) = run(&create("one")).unwrap_or_else(|findings| panic!("{findings:?}"));
+    assert_eq!(policy.acls.iter().map(|acl| acl.name.as_str()).collect::<Vec<_>>(), ["closed", "one/new", "two/new"]);
 }
 
 /// Addresses and prefixes are unique inside a VPC only; where two loaded VPCs share some, the user is told what holds.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::chain;
-use super::object::{Account, Acl, Group, GroupRuleObject, Reference, RemoteObject};
+use super::object::{Account, Acl, Group, GroupRuleObject, Reference, RemoteObject, SubnetObject};
 use super::read;
 use super::shell::Command;
 use super::value::{self, Detail, Effect, Ends};
@@ -214,17 +214,30 @@ fn prefix(text: &str) -> Result<ipnet::IpNet, Diagnostic> {
     value::prefix(text).map(|(net, _)| net).map_err(|fault| error("bad-cidr", fault))
 }
 
+/// Whether something of this VPC may be meant where a command gives the id or name of a VPC, or none.
+fn may_be_in(own: &Reference, vpc: Option<&str>) -> bool {
+    vpc.is_none_or(|word| own.is_absent() || own.is_called(word))
+}
+
+/// The VPC that a word names, as loaded objects name it.
+fn vpc_called(account: &Account, word: &str) -> Reference {
+    let acls = account.acls.iter().map(|acl| &acl.vpc);
+    let others = account.groups.iter().map(|group| &group.vpc).chain(account.subnets.iter().map(|subnet| &subnet.vpc));
+    let known = acls.chain(others).find(|vpc| vpc.is_called(word));
+    known.cloned().unwrap_or_else(|| Reference { id: String::new(), name: word.to_string() })
+}
+
 /// The one element that a word names, by id or name, within a VPC if one is given.
 fn find<T>(
     list: &[T],
     word: &str,
     vpc: Option<&str>,
     what: &str,
-    parts: fn(&T) -> (&Reference, &str),
+    parts: fn(&T) -> (&Reference, &Reference),
 ) -> Result<usize, Diagnostic> {
     let fits = |item: &T| {
         let (own, item_vpc) = parts(item);
-        own.is_called(word) && vpc.is_none_or(|vpc| item_vpc.is_empty() || item_vpc == vpc)
+        own.is_called(word) && may_be_in(item_vpc, vpc)
     };
     let found: Vec<usize> = (0..).zip(list).filter(|(_, item)| fits(item)).map(|(at, _)| at).collect();
     match found.as_slice() {
@@ -267,17 +280,13 @@ fn create_acl(
     findings: &Findings,
 ) -> Result<(), Diagnostic> {
     let name = arguments.next("NAME")?;
-    let vpc = arguments.option("--vpc").or_else(|| arguments.positional.pop_front()).unwrap_or_default();
+    let vpc = arguments.option("--vpc").or_else(|| arguments.positional.pop_front());
     let rules = arguments.option("--rules");
     let source = arguments.option("--source-acl-id").or_else(|| arguments.option("--source-acl"));
     arguments.option("--resource-group-id");
     arguments.option("--resource-group-name");
     arguments.finish()?;
-    if account
-        .acls
-        .iter()
-        .any(|acl| acl.own.is_called(name) && (vpc.is_empty() || acl.vpc.is_empty() || acl.vpc == vpc))
-    {
+    if account.acls.iter().any(|acl| acl.own.is_called(name) && may_be_in(&acl.vpc, vpc)) {
         return Err(error("duplicate-resource", format!("there is a network ACL `{name}` already")));
     }
     let rules = match (rules, source) {
@@ -293,9 +302,10 @@ fn create_acl(
             .map(|(direction, word)| allow_all(direction, format!("allow-all-{word}-rule-{name}"), &command.span))
             .into(),
     };
+    let vpc = vpc.map(|word| vpc_called(account, word)).unwrap_or_default();
     account.acls.push(Acl {
         own: Reference { id: String::new(), name: name.to_string() },
-        vpc: vpc.to_string(),
+        vpc,
         subnets: Vec::new(),
         rules,
         span: command.span.clone(),
@@ -450,10 +460,8 @@ fn update_subnet(mut arguments: Arguments<'_>, account: &mut Account) -> Result<
     arguments.finish()?;
     let Some(acl) = acl else { return Ok(()) };
     let acl_index = acl_at(account, acl, vpc)?;
-    let fits = |own: &Reference, own_vpc: &str| {
-        own.is_called(wanted) && vpc.is_none_or(|vpc| own_vpc == vpc || own_vpc.is_empty())
-    };
-    let mut fitting = account.subnets.iter_mut().filter(|subnet| fits(&subnet.own, &subnet.vpc));
+    let fits = |subnet: &&mut SubnetObject| subnet.own.is_called(wanted) && may_be_in(&subnet.vpc, vpc);
+    let mut fitting = account.subnets.iter_mut().filter(fits);
     let known = fitting.next();
     if fitting.next().is_some() {
         let message = format!("several VPCs have a subnet `{wanted}`: give its id");

@@ -25,7 +25,7 @@ pub struct Account {
     pub written: BTreeMap<(&'static str, String), Node>,
 }
 
-/// How one object names another. Either part may be empty, not both.
+/// How one object names another. Either part may be empty; both are only where an object names none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reference {
     /// Id.
@@ -48,6 +48,11 @@ impl Reference {
         !word.is_empty() && (self.id == word || self.name == word)
     }
 
+    /// Whether nothing is named.
+    pub fn is_absent(&self) -> bool {
+        self.id.is_empty() && self.name.is_empty()
+    }
+
     /// The name, or the id where there is none.
     pub fn shown(&self) -> &str {
         if self.name.is_empty() { &self.id } else { &self.name }
@@ -59,8 +64,8 @@ impl Reference {
 pub struct Acl {
     /// Its id and name.
     pub own: Reference,
-    /// Name of its VPC, empty if unknown.
-    pub vpc: String,
+    /// Its VPC, [`Reference::is_absent`] if unknown.
+    pub vpc: Reference,
     /// Subnets it says it is attached to.
     pub subnets: Vec<Reference>,
     /// Rules of both directions in evaluation order; their indexes are set when the ACL is resolved.
@@ -74,8 +79,8 @@ pub struct Acl {
 pub struct Group {
     /// Its id and name.
     pub own: Reference,
-    /// Name of its VPC, empty if unknown.
-    pub vpc: String,
+    /// Its VPC, [`Reference::is_absent`] if unknown.
+    pub vpc: Reference,
     /// What it is attached to.
     pub targets: Vec<Reference>,
     /// Rules of both directions in the user's order.
@@ -121,8 +126,8 @@ pub enum RemoteObject {
 pub struct SubnetObject {
     /// Its id and name.
     pub own: Reference,
-    /// Name of its VPC, empty if unknown.
-    pub vpc: String,
+    /// Its VPC, [`Reference::is_absent`] if unknown.
+    pub vpc: Reference,
     /// Its prefix.
     pub cidr: IpNet,
     /// Its own word on which ACL it has.

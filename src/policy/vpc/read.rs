@@ -128,8 +128,8 @@ fn add_subnet(field: &Field<'_, '_>, account: &mut Account) {
 }
 
 /// IN-8: the same object twice is an error, with the same content a warning; the second is left out either way.
-fn is_new(field: &Field<'_, '_>, what: &'static str, own: &Reference, vpc: &str, account: &mut Account) -> bool {
-    let identity = if own.id.is_empty() { format!("{vpc}/{}", own.name) } else { own.id.clone() };
+fn is_new(field: &Field<'_, '_>, what: &'static str, own: &Reference, vpc: &Reference, account: &mut Account) -> bool {
+    let identity = if own.id.is_empty() { format!("{}/{}", vpc.shown(), own.name) } else { own.id.clone() };
     let Some(first) = account.written.get(&(what, identity.clone())) else {
         account.written.insert((what, identity), field.node.clone());
         return true;
@@ -179,15 +179,15 @@ fn references(map: &mut Decoder<'_, '_>, key: &'static str) -> Vec<Reference> {
     map.take(key).and_then(|f| f.list()).unwrap_or_default().iter().filter_map(reference).collect()
 }
 
-fn vpc_name(map: &mut Decoder<'_, '_>) -> String {
-    map.take("vpc").and_then(|f| reference(&f)).map(|vpc| vpc.shown().to_string()).unwrap_or_default()
+fn vpc(map: &mut Decoder<'_, '_>) -> Reference {
+    map.take("vpc").and_then(|f| reference(&f)).unwrap_or_default()
 }
 
 fn acl(field: &Field<'_, '_>) -> Option<Acl> {
     named(field, "NetworkACL", || {
         let mut map = field.map()?;
         let own = own(&mut map);
-        let vpc = vpc_name(&mut map);
+        let vpc = vpc(&mut map);
         let subnets = references(&mut map, "subnets");
         let rules_field = map.require("rules");
         map.ignore(&["created_at", "crn", "href", "resource_group", "tags", "access_tags", "is_default"]);
@@ -348,7 +348,7 @@ fn group(field: &Field<'_, '_>) -> Option<Group> {
     named(field, "SecurityGroup", || {
         let mut map = field.map()?;
         let own = own(&mut map);
-        let vpc = vpc_name(&mut map);
+        let vpc = vpc(&mut map);
         let mut targets = references(&mut map, "targets");
         // Older answers list the interfaces apart.
         targets.extend(references(&mut map, "network_interfaces"));
@@ -420,7 +420,7 @@ fn subnet(field: &Field<'_, '_>) -> Option<SubnetObject> {
     named(field, "Subnet", || {
         let mut map = field.map()?;
         let own = own(&mut map);
-        let vpc = vpc_name(&mut map);
+        let vpc = vpc(&mut map);
         let cidr = map.require("ipv4_cidr_block").and_then(|f| prefix(&f));
         let acl = map.take("network_acl").and_then(|f| reference(&f));
         Some(SubnetObject { own: own?, vpc, cidr: cidr?, acl, span: field.span().clone() })

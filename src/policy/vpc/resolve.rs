@@ -25,12 +25,12 @@ pub(super) fn resolve(account: Account, policy: &mut Policy, findings: &Findings
 
 struct Owner<'a> {
     own: &'a Reference,
-    vpc: &'a str,
+    vpc: &'a Reference,
     span: &'a Span,
 }
 
 impl<'a> Owner<'a> {
-    fn new(own: &'a Reference, vpc: &'a str, span: &'a Span) -> Owner<'a> {
+    fn new(own: &'a Reference, vpc: &'a Reference, span: &'a Span) -> Owner<'a> {
         Owner { own, vpc, span }
     }
 }
@@ -46,8 +46,11 @@ fn unique_names(what: &str, owners: &[Owner<'_>], findings: &Findings) -> Vec<St
     for owner in owners {
         let shown = owner.own.shown();
         let is_repeated = counts.get(shown).is_some_and(|count| *count > 1);
-        let name =
-            if is_repeated && !owner.vpc.is_empty() { format!("{}/{shown}", owner.vpc) } else { shown.to_string() };
+        let name = if is_repeated && !owner.vpc.is_absent() {
+            format!("{}/{shown}", owner.vpc.shown())
+        } else {
+            shown.to_string()
+        };
         if name != shown {
             let message = format!("several VPCs have a {what} `{shown}`: this one is called `{name}` here");
             findings.push(Diagnostic::note("ambiguous-name", message).at(owner.span));
@@ -168,15 +171,15 @@ fn members(group: &Group, account: &Account) -> BTreeSet<IpAddr> {
 /// Addresses are unique inside a VPC only: where two VPCs use one, the rules of both would add up for it. One warning per group.
 fn warn_of_shared_addresses(written: &[Group], resolved: &[SecurityGroup], findings: &Findings) {
     let mut owners: BTreeMap<IpAddr, &Group> = BTreeMap::new();
-    for (group, members) in written.iter().zip(resolved).filter(|(group, _)| !group.vpc.is_empty()) {
-        let foreign = |address: &IpAddr| owners.get(address).copied().filter(|first| first.vpc != group.vpc);
+    for (group, members) in written.iter().zip(resolved).filter(|(group, _)| !group.vpc.is_absent()) {
+        let foreign = |address: &IpAddr| owners.get(address).copied().filter(|first| !first.vpc.is(&group.vpc));
         if let Some((address, first)) = members.members.iter().find_map(|address| Some((address, foreign(address)?))) {
             let message = format!(
                 "{address} is a member of group `{}` of VPC `{}` and of group `{}` of VPC `{}`: the rules of both hold for it",
                 first.own.shown(),
-                first.vpc,
+                first.vpc.shown(),
                 group.own.shown(),
-                group.vpc
+                group.vpc.shown()
             );
             let help = "load only the VPC that is behind this gateway";
             findings.push(Diagnostic::warning("address-in-two-vpcs", message).at(&group.span).help(help));
