@@ -3,6 +3,8 @@
 #[path = "../gateway/mod.rs"]
 mod gateway;
 
+mod attacks;
+mod floods;
 mod flows;
 mod fragments;
 mod layers;
