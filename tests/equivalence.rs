@@ -48,6 +48,7 @@ fn compiled_equals_reference_equals_traced() {
         Standing::Invalid,
     ];
     let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut aims: BTreeMap<String, u32> = BTreeMap::new();
     for seed in 0..seeds() {
         let (policy, site) = random::policy(seed);
         let mut findings = Diagnostics::new();
@@ -59,7 +60,13 @@ fn compiled_equals_reference_equals_traced() {
         };
         let dice = &mut Dice::new(seed ^ 0xabcd);
         for n in 0..60 {
-            let key = random::packet(dice, &policy);
+            let key = match random::near_rule(dice, &policy).filter(|_| n % 2 == 0) {
+                Some((key, aim)) => {
+                    *aims.entry(format!("{aim:?}")).or_default() += 1;
+                    key
+                }
+                None => random::packet(dice, &policy),
+            };
             let standing = *dice.pick(&STANDINGS);
             let expected = reference::judge(&policy, &site, &key, standing);
             let compiled = opinion_of(&program, judge(&program, &key, standing, &mut NoTrace));
@@ -93,7 +100,7 @@ fn compiled_equals_reference_equals_traced() {
     ] {
         assert!(seen.get(reason).is_some_and(|&n| n >= 20), "too few packets ended as {reason}: {seen:?}");
     }
-    println!("{seen:?}");
+    assert!(aims.len() == 2 && aims.values().all(|&n| n >= 10_000), "too few packets aimed at a rule: {aims:?}");
 }
 
 fn engine(program: &Arc<Program>, worker: u32) -> Engine {

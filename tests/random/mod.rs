@@ -498,6 +498,76 @@ pub fn packet(dice: &mut Dice, policy: &Policy) -> Key {
     key
 }
 
+/// What a steered packet is to the rule that it was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// Every field of the rule that can be met is met.
+    Hit,
+    /// One field is just outside.
+    NearMiss,
+}
+
+/// Moves a packet off its rule in one field; the prefixes are those that it was aimed at.
+type Miss = fn(&mut Key, &Rule, Option<IpNet>, Option<IpNet>);
+
+/// A packet for one rule's own fields, and then, half of the time, off it by one field: an address one step outside a
+/// prefix, a port one step outside a range, another protocol, another ICMP type. `None` where the rule names no field.
+pub fn near_rule(dice: &mut Dice, policy: &Policy) -> Option<(Key, Aim)> {
+    let lists = policy.rulesets.iter().flat_map(|r| [&r.ingress, &r.egress]).flatten();
+    let rules: Vec<&Rule> = lists.flatten().collect();
+    if rules.is_empty() {
+        return None;
+    }
+    let rule = *dice.pick(&rules);
+    let mut key = packet(dice, policy);
+    let v6 = key.has(KeyBits::V6);
+    let inside = |dice: &mut Dice, nets: &[IpNet]| {
+        let same: Vec<&IpNet> = nets.iter().filter(|n| matches!(n, IpNet::V6(_)) == v6).collect();
+        if same.is_empty() { None } else { Some(**dice.pick(&same)) }
+    };
+    let (source, destination) = (inside(dice, &rule.source.nets), inside(dice, &rule.destination.nets));
+    let mut fields: Vec<Miss> = Vec::new();
+    if let Some(net) = source {
+        key.src = number(if dice.chance(50) { net.network() } else { net.broadcast() });
+        fields.push(|key, _, source, _| key.src = source.map_or(key.src, beyond));
+    }
+    if let Some(net) = destination {
+        key.dst = number(if dice.chance(50) { net.network() } else { net.broadcast() });
+        fields.push(|key, _, _, destination| key.dst = destination.map_or(key.dst, beyond));
+    }
+    if let Some(protocol) = rule.protocol {
+        key.protocol = protocol;
+        key.bits.0 |= KeyBits::L4;
+        fields.push(|key, rule, _, _| key.protocol = rule.protocol.map_or(0, |p| p ^ 1));
+    }
+    if let Some(Port::Range(first, last)) = rule.destination.ports.first() {
+        key.dport = if dice.chance(50) { *first } else { *last };
+        fields.push(|key, rule, _, _| {
+            if let Some(Port::Range(_, last)) = rule.destination.ports.first() {
+                key.dport = last.wrapping_add(1);
+            }
+        });
+    }
+    if let Some(icmp) = rule.icmp {
+        key.dport = u16::from(icmp.kind) << 8 | u16::from(icmp.code.unwrap_or(1));
+        fields.push(|key, _, _, _| key.dport ^= 0x0100);
+    }
+    if fields.is_empty() {
+        return None;
+    }
+    if dice.chance(50) {
+        return Some((key, Aim::Hit));
+    }
+    let miss = *dice.pick(&fields);
+    miss(&mut key, rule, source, destination);
+    Some((key, Aim::NearMiss))
+}
+
+/// The first address behind a prefix.
+fn beyond(net: IpNet) -> u128 {
+    number(net.broadcast()).wrapping_add(1) & Family::of(net.network()).max()
+}
+
 /// Steers a packet to a key of some service, mostly.
 fn towards_service(dice: &mut Dice, policy: &Policy, key: &mut Key) {
     let service = dice.pick(&policy.services);
