@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use crate::gateway::{Gateway, Outcome, files, read_sources, shared};
+use ringwall::policy::ir::{Protocols, Remote};
+
+use crate::gateway::{Gateway, Outcome, files, read, read_sources, shared};
 use crate::oracle::{Account, Content, Packet};
 
 /// Accounts that must not load, with what is said about them.
@@ -238,4 +240,53 @@ fn accounts_are_judged_as_their_json_says() {
     assert!(loaded >= 17, "{loaded}");
     let rare = [all.allowed, all.by_acl, all.by_group, all.replies, all.forgotten, all.connected];
     assert!(rare.iter().all(|count| *count >= 100), "too few of one kind: {all:?}");
+}
+
+/// Rule objects in the words of the API's own client: each is one rule of an ACL or a group, field by field.
+#[test]
+fn rule_objects_keep_every_field() {
+    let Some(shared) = shared() else { return };
+    let path = shared.join("corpus/vpc/vpc-go-sdk-rule-fragments.json");
+    let text = std::fs::read_to_string(path).expect("the corpus has rule objects");
+    let fragments: Vec<serde_json::Value> = serde_json::from_str(&text).expect("a list");
+    assert_eq!(fragments.len(), 10);
+    for fragment in &fragments {
+        let rule = &fragment["value"];
+        let is_acl = !rule["action"].is_null();
+        let owner = if is_acl { r#""subnets": []"# } else { r#""targets": []"# };
+        let file = format!(r#"{{"id": "o", "name": "owner", {owner}, "rules": [{rule}]}}"#);
+        let result = read(&[("rule.json", &file)]);
+        if !rule["before"].is_null() {
+            // JSON-1: the rule that it names as the next one is not there.
+            let findings = result.expect_err("a broken chain");
+            assert!(findings[0].ends_with("[broken-chain]") && findings[0].contains("before-rule-id"), "{findings:?}");
+            continue;
+        }
+        let (policy, _) = result.unwrap_or_else(|findings| panic!("{rule}: {findings:?}"));
+        let number = |key: &str| rule[key].as_u64().map(|n| n as u16);
+        let protocols = Protocols::Of(match rule["protocol"].as_str() {
+            Some("all") => vec![1, 6, 17],
+            Some("tcp") => vec![6],
+            Some("udp") => vec![17],
+            Some("icmp") => vec![1],
+            other => panic!("{other:?}"),
+        });
+        if is_acl {
+            let found = &policy.acls[0].rules[0];
+            assert_eq!((&found.protocols, found.icmp.is_some()), (&protocols, !rule["type"].is_null()), "{rule}");
+            assert_eq!(found.source.to_string(), rule["source"].as_str().expect("a prefix"), "{rule}");
+            assert_eq!(found.destination.to_string(), rule["destination"].as_str().expect("a prefix"), "{rule}");
+            let ports = number("destination_port_min").zip(number("destination_port_max"));
+            assert_eq!((found.destination_ports, found.source_ports), (ports, None), "{rule}");
+            assert!(found.allow && rule["action"] == "allow", "{rule}");
+        } else {
+            let found = &policy.groups[0].rules[0];
+            assert_eq!(
+                (&found.protocols, found.ports),
+                (&protocols, number("port_min").zip(number("port_max"))),
+                "{rule}"
+            );
+            assert_eq!(found.remote, Remote::Net("0.0.0.0/0".parse().expect("a prefix")), "{rule}");
+        }
+    }
 }

@@ -415,6 +415,31 @@ fn b23_another_variable_than_the_exported_one_is_an_error() {
     assert!(findings.iter().all(|f| f.ends_with("[undefined-variable]")), "{findings:?}");
 }
 
+/// B16, B17, B22: commands that log in, choose a place or print change nothing; a command that would change something unknown is refused.
+#[test]
+fn b16_b22_commands_that_only_look_are_passed_over() {
+    let documents = account(&[acl("acl-1", &[], &["r allow inbound tcp 0.0.0.0/0 0.0.0.0/0"])], &[]);
+    let script = "
+#!/bin/sh
+ibmcloud login
+ibmcloud plugin install vpc-infrastructure
+ibmcloud target -r us-south
+ibmcloud is target --gen 1
+ibmcloud is subnets
+ibmcloud is network-acls --json
+ibmcloud is network-acl acl-1
+ibmcloud is sgs
+ibmcloud ks worker get -c c1 -w w1
+";
+    let with = policy(&[("account.json", &documents), ("look.ibmcloud", script)]);
+    let without = policy(&[("account.json", &documents)]);
+    assert_eq!(format!("{:?} {:?}", with.acls, with.subnets), format!("{:?} {:?}", without.acls, without.subnets));
+    for unknown in ["ibmcloud is network-acl-delete acl-1", "kubectl delete ns x", "ibmcloud is subnet-delete zone-1"] {
+        let findings = read(&[("account.json", &documents), ("a.ibmcloud", unknown)]).expect_err(unknown);
+        assert!(findings[0].ends_with("[unknown-command]"), "{findings:?}");
+    }
+}
+
 /// A41, ACL-7: hosts of one subnet, whichever side of the box they are on, are not kept apart.
 #[test]
 fn a41_acl_7_an_acl_does_not_separate_hosts_of_one_subnet() {
