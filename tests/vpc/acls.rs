@@ -1,7 +1,7 @@
 //! The ACL tables and commands (F5 to F9, A39, A41, A45 to A48, B20 to B24): the same rules from commands and from JSON, every edge of
 //! every prefix and port, requests with their replies.
 
-use crate::gateway::{Gateway, read};
+use crate::gateway::{Gateway, read, shared};
 use crate::place::{WORKER, account, acl, acl_of, assert_same_acl, policy};
 
 /// The console's inbound and outbound tables (F5, F6), the deny rules at the bottom.
@@ -127,6 +127,35 @@ fn f7_b20_the_commands_give_the_eighteen_rules_of_the_json() {
     let typed = policy(&[("account.json", &account(&[], &[])), ("acl.ibmcloud", COMMANDS_SCRIPT)]);
     assert_eq!(acl_of(&typed, "c1-zone-1-acl").rules.len(), 18, "F7");
     assert_same_acl("F7", acl_of(&documents, "c1-zone-1-acl"), acl_of(&typed, "c1-zone-1-acl"));
+}
+
+/// The page's own lines, its placeholders filled in as its text says, make the same rules; only their names are the page's.
+#[test]
+fn f7_b20_the_printed_lines_give_the_same_rules() {
+    let Some(shared) = shared() else { return };
+    let printed = shared.join("corpus/seeds/003-ibmcloud-is-commands.txt");
+    let printed = std::fs::read_to_string(printed).expect("the corpus has the page's commands");
+    let filled = [
+        ("<cluster>-<subnet>-acl", "c1-zone-1-acl\nacl_id=c1-zone-1-acl"),
+        ("<default_inbound_rule_ID>", "allow-all-inbound-rule-c1-zone-1-acl"),
+        ("<default_outbound_rule_ID>", "allow-all-outbound-rule-c1-zone-1-acl"),
+        ("<other_zone_subnet_CIDR>", "10.240.1.0/24"),
+        ("<subnet_ID>", "id-zone-1"),
+    ];
+    let script = filled.iter().fold(printed, |text, (from, to)| text.replace(from, to));
+    // What is left with `<` shows the form of a command; what has `$sg` is about groups.
+    let script: Vec<&str> = script.lines().filter(|line| !line.contains('<') && !line.contains("$sg")).collect();
+    let script: Vec<&str> = script.into_iter().filter(|line| !line.contains("(1|2)")).collect();
+    let typed = policy(&[("account.json", &account(&[], &[])), ("printed.ibmcloud", &script.join("\n"))]);
+    let documents = policy(&[("account.json", &account(&[acl("c1-zone-1-acl", &[], &COMMANDS)], &[]))]);
+    let mut found = acl_of(&typed, "c1-zone-1-acl").clone();
+    let expected = acl_of(&documents, "c1-zone-1-acl");
+    for (rule, own) in found.rules.iter_mut().zip(&expected.rules) {
+        rule.name.clone_from(&own.name);
+    }
+    assert_same_acl("F7 printed", &found, expected);
+    let attached: Vec<&str> = typed.subnets.iter().map(|subnet| subnet.acl.as_str()).collect();
+    assert_eq!(attached, ["c1-zone-1-acl", "allow-all-network-acl-v1"], "F9");
 }
 
 #[test]
