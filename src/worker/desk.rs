@@ -19,6 +19,9 @@ const RETIRED: usize = 16;
 #[derive(Debug)]
 pub struct Desk<L> {
     /// Set after anything below has changed.
+    ///
+    /// INVARIANT: written by swaps alone, so that whoever clears it has seen what the last call was about. A store could
+    /// overwrite a call unseen, which the memory model allows, and the worker would sleep on it.
     attention: CachePadded<AtomicBool>,
     is_stopping: AtomicBool,
     publisher: Arc<Publisher<L>>,
@@ -80,7 +83,7 @@ impl<L> Desk<L> {
     }
 
     fn call(&self) {
-        self.attention.store(true, Ordering::Release);
+        self.attention.swap(true, Ordering::AcqRel);
         self.bell.ring();
     }
 
@@ -115,8 +118,7 @@ impl<L> Desk<L> {
 
     /// Clears the flag; before looking at what it stands for.
     pub(super) fn attend(&self) {
-        self.attention.store(false, Ordering::Release);
-        std::sync::atomic::fence(Ordering::SeqCst);
+        self.attention.swap(false, Ordering::AcqRel);
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -131,7 +133,7 @@ impl<L> Desk<L> {
         }
         if self.retired.is_full() {
             // The old load must not be dropped on the packet line: wait until control has collected.
-            self.attention.store(true, Ordering::Release);
+            self.attention.swap(true, Ordering::AcqRel);
             return None;
         }
         *generation = current;
