@@ -176,11 +176,12 @@ pub fn services(policy: &Policy, layout: &Layout, out: &mut Diagnostics) -> Tabl
                     port: port.port,
                     address: number(address),
                 };
-                // A node port that an earlier service has on this address stays its own.
+                // A node port that an earlier service, or an earlier port of this one, has on the address stays its own.
                 let node_owner = layout.nodes.contains(&address).then(|| owners.get(&ServiceKey::node(key))).flatten();
                 match node_owner {
                     Some(owner) if !std::ptr::eq(*owner, service) => clash(service, owner, &key, out),
-                    _ => keys.push((key, sources)),
+                    Some(_) => {}
+                    None => keys.push((key, sources)),
                 }
                 table.addresses.insert(address);
             }
