@@ -112,7 +112,7 @@ impl FlowView {
         let _ = writeln!(text, "flows at the end: {}", states.join(", "));
         let _ = writeln!(
             text,
-            "{:<9}{:<30}{:<30}{:<13}{:>10}{:>14}",
+            "{:<9} {:<29} {:<29} {:<12}{:>10}{:>14}",
             "TOP FLOWS", "INITIATOR", "RESPONDER", "STATE", "PACKETS", "BYTES"
         );
         for row in &self.top_flows {
