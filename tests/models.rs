@@ -1,6 +1,6 @@
-//! The protocols between threads as models, run in every order that the C11 memory model allows (by `loom`): hand-over with its
-//! bell, and publishing with its desk. The real queues and `ArcSwap` cannot be run so; each model keeps the atomic operations of
-//! ours one by one, in order and with their orderings, and stands in for those of others:
+//! The protocols between threads as models, run by `loom` in every order with a bounded number of preemptions that the C11 memory
+//! model allows: hand-over with its bell, and publishing with its desk. The real queues and `ArcSwap` cannot be run so; each model
+//! keeps the atomic operations of ours one by one, in order and with their orderings, and stands in for those of others:
 //!
 //! | model | real |
 //! |---|---|
