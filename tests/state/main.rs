@@ -8,4 +8,5 @@ mod floods;
 mod flows;
 mod fragments;
 mod layers;
+mod named;
 mod tcp;
