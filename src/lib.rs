@@ -36,7 +36,7 @@
 //! *scope*; scopes, like address classes, are rows of sparse bits, and a look-up ANDs six rows and takes the lowest bit
 //! ([`engine::program::classifier`]). Sets of addresses stay sets: they cost classes, not entries.
 //!
-//! [`engine::judge`] walks the stages of one packet in the order of the gateway model (GW-9). The flow table
+//! [`mod@engine::judge`] walks the stages of one packet in the order of the gateway model (GW-9). The flow table
 //! ([`engine::flow`]) says where a packet stands before, and remembers what was allowed after; a denied packet changes nothing.
 //! [`engine::fragments`] lets later fragments follow their first.
 //!

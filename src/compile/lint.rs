@@ -16,7 +16,7 @@ use crate::policy::ir::{
 
 /// Looks for traps.
 ///
-/// Cost: policies × distinct label sets, plus rules × failsafe ports, plus what [`backends`] says.
+/// Cost: policies × distinct label sets, plus rules × failsafe ports, plus what `backends` says.
 pub fn lint(policy: &Policy, site: &Site) -> Diagnostics {
     let ground = Ground::new(policy, site);
     let mut out = Diagnostics::new();

@@ -2,7 +2,7 @@
 //!
 //! Order of cases, most frequent first: a packet of a flow passes by state after the stateless layers (network ACL, untracked
 //! rules); a new packet walks all stages; an invalid one stops at the first stateful layer that governs it.
-//! Every stage asks its list by [`Walk::ask`]; the first that denies ends the walk (GW-10).
+//! Every stage asks its list by `Walk::ask`; the first that denies ends the walk (GW-10).
 
 use crate::base::address::Direction;
 use crate::base::id::RuleId;

@@ -1,4 +1,4 @@
-//! Bytes in, [`Key`] out, by one entry [`parse`]; and the reverse for building test packets.
+//! Bytes in, [`Key`] out, by one entry [`parse()`]; and the reverse for building test packets.
 //!
 //! Architecture invariant: this room knows no frames, policy or flows.
 

@@ -2,7 +2,7 @@
 //!
 //! A [`Program`] answers three questions: *where* is an address (its [`Place`]: host endpoint, pod, segment), *which* backends
 //! does a service key have, and which entry of a scope matches a header first ([`classifier`]). What the stages make of the
-//! answers is in [`crate::engine::judge`].
+//! answers is in [`mod@crate::engine::judge`].
 
 pub mod bits;
 pub mod classifier;
