@@ -71,9 +71,8 @@ pub fn run(arguments: &RunArguments) -> u8 {
         }
     };
     let queue = Arc::new(LogQueue::default());
-    queue.knows(Arc::clone(&first.program));
+    queue.knows(Arc::clone(&first.program), first.policy.log.clone());
     let writing = Writing {
-        settings: first.policy.log.clone(),
         ports: [settings.ports.uplink.clone(), settings.ports.downlink.clone()],
         options: first.options(),
         sinks,
@@ -86,7 +85,7 @@ pub fn run(arguments: &RunArguments) -> u8 {
             Some(loaded) if settings_agree(&loaded, &first) => {
                 generation += 1;
                 outcome.findings.iter().for_each(|finding| tracing::warn!("{finding}"));
-                queue.knows(Arc::clone(&loaded.program));
+                queue.knows(Arc::clone(&loaded.program), loaded.policy.log.clone());
                 Reload::Publish(loaded.load())
             }
             Some(_) => Reload::Refuse(needs_restart()),

@@ -126,6 +126,13 @@ impl Fragments {
         }
     }
 
+    /// Keeps the verdicts and forgets which rules gave them: another program numbers its rules anew.
+    pub fn forget_rules(&mut self) {
+        for memory in self.sets.iter_mut().flatten().flatten() {
+            memory.decision.rule = RuleId::NONE;
+        }
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         for way in self.sets.iter_mut().flatten() {

@@ -103,8 +103,10 @@ impl Engine {
             ExistingFlows::Flush => {
                 self.flows.set_generation(program.generation, false);
                 self.flows.clear();
+                self.fragments.clear();
             }
         }
+        self.fragments.forget_rules();
         std::mem::replace(&mut self.program, program)
     }
 

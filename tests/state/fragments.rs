@@ -62,3 +62,18 @@ fn gw_22_portless_judges_without_ports_where_the_first_is_unknown() {
     gateway.check_next("GW-22 a rule without ports matches", &fragment(1, 80, false, 8, 80), "pass open#0 new");
     assert_eq!(gateway.flows().count(), 0, "no entry is made");
 }
+
+#[test]
+fn gw_23_a_reload_keeps_the_verdict_of_a_first_fragment_and_not_its_rule() {
+    let check = |mode: &str, later: &str| {
+        let mut gateway = Gateway::new(&format!("existingFlows: {mode}"), &[(WORKER.0, &narrow())]);
+        gateway.check_next("GW-23", &fragment(1, 0, true, 80, 80), "pass open#0 new");
+        let other = "---\napiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: { name: another }\nspec: { order: 1, selector: role == 'worker', ingress: [{ action: Deny, protocol: 47 }] }\n";
+        gateway.reload(&[(WORKER.0, &format!("{}{other}", narrow()))]);
+        let outcome = gateway.packet(&fragment(1, 80, false, 8, 80));
+        assert_eq!(outcome.policy, None, "GW-23 {mode}: the new program has other rules: {}", outcome.line);
+        assert_eq!(outcome.reason, later, "GW-23 {mode}: {}", outcome.line);
+    };
+    check("keep", "policy-allow");
+    check("flush", "fragment-no-first");
+}

@@ -47,11 +47,18 @@ struct Record {
     generation: u64,
 }
 
+/// A program with the log settings that were loaded with it.
+#[derive(Clone)]
+struct Known {
+    program: Arc<Program>,
+    settings: LogSettings,
+}
+
 /// The queue between the packet line and the writer.
 pub struct LogQueue {
     records: ArrayQueue<Record>,
     lost: AtomicU64,
-    programs: Mutex<Vec<Arc<Program>>>,
+    programs: Mutex<Vec<Known>>,
     is_stopping: AtomicBool,
 }
 
@@ -67,18 +74,18 @@ impl Default for LogQueue {
 }
 
 impl LogQueue {
-    /// Makes a program known before it is published.
-    pub fn knows(&self, program: Arc<Program>) {
+    /// Makes a program known before it is published, with its prefix and rate limit.
+    pub fn knows(&self, program: Arc<Program>, settings: LogSettings) {
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         if programs.len() == PROGRAMS {
             programs.remove(0);
         }
-        programs.push(program);
+        programs.push(Known { program, settings });
     }
 
-    fn program(&self, generation: u64) -> Option<Arc<Program>> {
+    fn known(&self, generation: u64) -> Option<Known> {
         let programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        programs.iter().find(|p| p.generation == generation).cloned()
+        programs.iter().find(|known| known.program.generation == generation).cloned()
     }
 
     /// Logged packets that found the queue full.
@@ -123,8 +130,6 @@ impl Tap for LogTap {
 
 /// What the writer needs besides the queue.
 pub struct Writing {
-    /// Prefix and rate limit.
-    pub settings: LogSettings,
     /// Interface names of uplink and downlink.
     pub ports: Ports,
     /// How frames are parsed.
@@ -135,7 +140,7 @@ pub struct Writing {
 
 /// Writes until the queue is stopped and empty. Returns lines written, and lines that the rate limit held back.
 pub fn write(queue: &LogQueue, mut writing: Writing) -> (u64, u64) {
-    let mut limit = Limit::new(&writing.settings);
+    let mut limits = Limits::default();
     let (mut written, mut held_back) = (0, 0);
     loop {
         let Some(record) = queue.records.pop() else {
@@ -146,7 +151,8 @@ pub fn write(queue: &LogQueue, mut writing: Writing) -> (u64, u64) {
             thread::sleep(ROUND);
             continue;
         };
-        let Some(program) = queue.program(record.generation) else { continue };
+        let Some(Known { program, settings }) = queue.known(record.generation) else { continue };
+        let limit = limits.of(record.generation, &settings);
         for (stage, rule, destination) in logged(&program, &record, &writing.options) {
             if !limit.allows(rule, Instant::now()) {
                 held_back += 1;
@@ -163,7 +169,7 @@ pub fn write(queue: &LogQueue, mut writing: Writing) -> (u64, u64) {
                 decision: record.decision,
             };
             for sink in &mut writing.sinks {
-                sink.write(&entry, &writing.settings, &writing.ports);
+                sink.write(&entry, &settings, &writing.ports);
             }
             written += 1;
         }
@@ -223,6 +229,21 @@ fn logged(program: &Program, record: &Record, options: &Options) -> Vec<Logged> 
         }
     }
     found
+}
+
+/// The rate limit of the generation that is written about: rules have other numbers and limits after a reload.
+#[derive(Default)]
+struct Limits {
+    current: Option<(u64, Limit)>,
+}
+
+impl Limits {
+    fn of(&mut self, generation: u64, settings: &LogSettings) -> &mut Limit {
+        if self.current.as_ref().is_none_or(|(known, _)| *known != generation) {
+            self.current = None;
+        }
+        &mut self.current.get_or_insert_with(|| (generation, Limit::new(settings))).1
+    }
 }
 
 /// A token bucket per rule (LOG-1).

@@ -53,7 +53,7 @@ fn program() -> (Arc<Program>, LogSettings) {
 
 /// Judges a packet, taps it and gives the lines: stage, policy and the kernel's text.
 fn lines(destination_port: u16) -> Vec<(Stage, String, String)> {
-    let (program, _) = program();
+    let (program, settings) = program();
     let mut engine = Engine::new(Arc::clone(&program), &Settings::default());
     let [src, dst]: [IpAddr; 2] = ["1.1.1.1", "10.1.1.1"].map(|a| a.parse().unwrap());
     let spec =
@@ -63,7 +63,7 @@ fn lines(destination_port: u16) -> Vec<(Stage, String, String)> {
     batch.add(&frame, Direction::Inbound, crate::base::time::Now(0), &Options::default());
     engine.process(&mut batch, &mut NoTrace);
     let queue = Arc::new(LogQueue::default());
-    queue.knows(Arc::clone(&program));
+    queue.knows(Arc::clone(&program), settings);
     LogTap(Arc::clone(&queue)).judged(Judged {
         position: 0,
         number: 0,
@@ -164,4 +164,25 @@ fn a_full_queue_counts_what_it_drops() {
     }
     tap.judged(Judged { decision: decision.after_logs(0), ..seen });
     assert_eq!((queue.records.len(), queue.lost()), (SLOTS, 10));
+}
+
+#[test]
+fn log_3_a_reload_brings_its_own_prefix_and_rate_limit() {
+    let (program, _) = program();
+    let queue = LogQueue::default();
+    let with = |prefix: &str, rate: &str| LogSettings {
+        prefix: Some(prefix.to_string()),
+        rate_limit: Some(rate.to_string()),
+        burst: Some(1),
+    };
+    queue.knows(Arc::clone(&program), with("old", "1/day"));
+    let known = queue.known(program.generation).unwrap();
+    assert_eq!(line::prefix(&known.settings, None), "old: ");
+    assert!(queue.known(program.generation + 1).is_none());
+    let now = Instant::now();
+    let mut limits = Limits::default();
+    let (old, new) = (with("old", "1/day"), with("new", "1/day"));
+    assert!(limits.of(1, &old).allows(RuleId(0), now));
+    assert!(!limits.of(1, &old).allows(RuleId(0), now), "the same generation shares its bucket");
+    assert!(limits.of(2, &new).allows(RuleId(0), now), "rule 0 of another generation is another rule");
 }
