@@ -9,5 +9,6 @@ pub mod document;
 mod document_json;
 mod document_yaml;
 pub mod id;
+pub mod pages;
 pub mod site;
 pub mod time;
