@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod arguments;
+pub mod bench;
 pub mod check;
 pub mod completion;
 pub mod explain;
@@ -50,6 +51,8 @@ enum Verb {
     Show(show::ShowArguments),
     /// Try the gateway without hardware
     Lab(lab::LabArguments),
+    /// Measure parts of the data path
+    Bench(bench::BenchArguments),
     /// Print a completion script for a shell
     Completion(completion::CompletionArguments),
 }
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Show(arguments) => show::run(&arguments),
         Verb::Lab(arguments) => lab::run(arguments),
+        Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Completion(arguments) => completion::run::<Arguments>(&arguments),
     };
     ExitCode::from(code)
