@@ -3,7 +3,8 @@
 //! Order of the steps: port pairs of each service; sites and, inside of them, the prefixes of each side; rules that draw shape,
 //! prefixes and service; order from narrow to wide. IPv6 sets have the same structure with longer prefixes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 
 use super::profile::{Kind, Lengths, Ports, Profile, Service, Side};
 use super::random::{Random, Weighted};
@@ -110,54 +111,73 @@ fn every(family: Family, length: u8) -> Vec<Prefix> {
 struct Ground {
     family: Family,
     sites: Vec<u128>,
+    /// The site that is next: they take turns, so that all are in use before one comes again.
+    turn: usize,
     used: HashSet<Prefix>,
+    /// What holds a used prefix.
+    above: HashSet<Prefix>,
 }
 
 impl Ground {
     fn new(recipe: &Recipe, side: &Side, random: &mut Random) -> Ground {
         let family = recipe.family;
         let count = (side.sites.at(recipe.rules) as usize).max(1);
-        let networks: Vec<u128> =
-            (0..(count as f64 * side.networks).ceil() as usize).map(|_| network(family, random)).collect();
-        let mut ground = Ground { family, sites: Vec::with_capacity(count), used: HashSet::new() };
-        let mut known = HashSet::new();
-        for number in 0..count {
-            for _ in 0..DRAWS {
-                // Every network once before any comes again.
-                let inside = networks[if number < networks.len() { number } else { random.index(networks.len()) }];
-                let site = Prefix::of(family, inside | below(family, NETWORK, random), length(family, SITE));
-                if known.insert(site) {
-                    ground.sites.push(site.address);
-                    break;
-                }
-            }
-        }
-        ground
+        let networks = distinct((count as f64 * side.networks).ceil() as usize, || network(family, random));
+        // Every network once before any comes again.
+        let mut turn = 0;
+        let sites = distinct(count, || {
+            turn += 1;
+            let inside = networks.get(turn - 1).unwrap_or(&networks[random.index(networks.len())]);
+            Prefix::of(family, inside | below(family, NETWORK, random), length(family, SITE)).address
+        });
+        Ground { family, sites, turn: 0, used: HashSet::new(), above: HashSet::new() }
     }
 
-    /// `count` different prefixes of a length, or nearly.
+    /// `count` different prefixes of a length, or nearly. Those that are longer than a site lie in one and hold no other; of the
+    /// others, this share holds a site and what is in it, and the rest lies elsewhere.
     fn prefixes(&mut self, v4: u8, count: usize, nested: f64, random: &mut Random) -> Vec<Prefix> {
-        let mut found = Vec::with_capacity(count);
-        let length = length(self.family, v4);
-        // Sites take turns, so that many sites are in use before one is full.
-        let mut turn = random.index(self.sites.len());
-        for _ in 0..count {
-            let is_nested = v4 > SITE || random.fraction() < nested;
+        let family = self.family;
+        let bits = length(family, v4);
+        let may_hold = v4 <= SITE;
+        distinct(count, || {
+            let is_at_site = !may_hold || random.fraction() < nested;
+            let mut prefix = Prefix::ANY;
             for _ in 0..DRAWS {
-                turn = (turn + 1 + usize::from(random.below(4) == 0)) % self.sites.len();
-                let inside = match is_nested {
-                    true => self.sites[turn] | below(self.family, SITE, random),
-                    false => network(self.family, random) | below(self.family, NETWORK, random),
+                let inside = if is_at_site {
+                    self.turn = (self.turn + 1) % self.sites.len();
+                    self.sites[self.turn] | below(family, SITE, random)
+                } else {
+                    network(family, random) | below(family, NETWORK, random)
                 };
-                let prefix = Prefix::of(self.family, inside, length);
-                if self.used.insert(prefix) {
-                    found.push(prefix);
+                prefix = Prefix::of(family, inside, bits);
+                let holds = self.above.contains(&prefix) || self.used.contains(&prefix);
+                if !holds || (may_hold && is_at_site) {
                     break;
                 }
             }
-        }
-        found
+            if self.used.insert(prefix) {
+                let shorter = (length(family, SHORT + 1)..bits).rev();
+                for above in shorter.map(|shorter| Prefix::of(family, prefix.address, shorter)) {
+                    if !self.above.insert(above) {
+                        break;
+                    }
+                }
+            }
+            prefix
+        })
     }
+}
+
+/// `count` different values, or fewer if new ones have become too rare.
+fn distinct<T: Copy + Eq + Hash>(count: usize, mut draw: impl FnMut() -> T) -> Vec<T> {
+    let mut known = HashSet::with_capacity(count);
+    let mut values = Vec::with_capacity(count);
+    for _ in 0..count {
+        if let Some(value) = (0..DRAWS).map(|_| draw()).find(|value| known.insert(*value)) {
+            values.push(value);
+        }
+    }
+    values
 }
 
 /// Random bits behind a length of the IPv4 figures.
@@ -292,12 +312,14 @@ pub fn generate(recipe: &Recipe) -> RuleSet {
     RuleSet { family: recipe.family, rules }
 }
 
-/// Narrow rules before wide ones, as people write them, with exceptions to it.
+/// Narrow rules before wide ones, as people write them, with exceptions to it; rules of equal lengths stand together.
 fn order(family: Family, rules: &mut [Rule], random: &mut Random) {
     let step = usize::from(family.bits() / 32);
+    let mut places: HashMap<(u8, u8), usize> = HashMap::new();
     rules.sort_by_cached_key(|rule| {
-        let width = 2 * usize::from(family.bits()) - usize::from(rule.src.length) - usize::from(rule.dst.length);
-        width + random.index(6 * step)
+        let lengths = (rule.src.length, rule.dst.length);
+        let width = 2 * usize::from(family.bits()) - usize::from(lengths.0) - usize::from(lengths.1);
+        (*places.entry(lengths).or_insert_with(|| width + random.index(6 * step)), lengths)
     });
 }
 
