@@ -1,6 +1,7 @@
 # make demo    installs what is missing, builds, plays the tutorial's lessons through the gateway, replays captures
 # make test    installs what is missing, builds, runs every test
 # make bench   installs what is missing, runs the benchmarks
+# make bench-peers  installs DPDK, runs ringwall and DPDK's classifier and hash table over the same input in turn
 # make install builds and puts the program into PREFIX/bin, /usr/local by default, where sudo finds it, too
 # make setup   installs what is missing and nothing else
 # make lint    formatting and clippy, as the continuous integration does
@@ -10,7 +11,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := test
-.PHONY: setup build install test demo bench fmt fmt-check clippy lint clean
+.PHONY: setup build install test demo bench peers bench-peers fmt fmt-check clippy lint clean
 
 # Debian keeps the tools of the administrator where other users do not look, and rustup installs into the home directory.
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
@@ -24,6 +25,10 @@ PREFIX ?= /usr/local
 COMMANDS := cc:gcc make:make clang:clang m4:m4 pkg-config:pkg-config ip:iproute2 ethtool:ethtool nft:nftables
 # module of pkg-config:Debian package, the C libraries that libbpf is linked with.
 MODULES := libelf:libelf-dev zlib:zlib1g-dev
+
+# module of pkg-config:Debian package, what only the comparison with DPDK needs: no part of `setup`.
+PEER_MODULES := libdpdk:libdpdk-dev
+PEERS := target/peers
 
 setup:
 	@missing=(); \
@@ -66,6 +71,23 @@ demo: build
 
 bench: setup
 	cargo bench --locked
+
+peers:
+	@if ! pkg-config --exists $(foreach need,$(PEER_MODULES),$(firstword $(subst :, ,$(need)))) 2>/dev/null; then \
+	  if ! command -v apt-get >/dev/null; then echo "there is no apt-get here: install DPDK and its headers" >&2; exit 1; fi; \
+	  $(SUDO) apt-get update -qq; \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+	    dpdk gcc pkg-config $(foreach need,$(PEER_MODULES),$(lastword $(subst :, ,$(need)))); \
+	fi
+	@mkdir -p $(PEERS)
+	for peer in acl hash; do \
+	  $(CC) -O3 -Wall -Wextra -o $(PEERS)/$$peer bench/peers/$$peer.c $$(pkg-config --cflags libdpdk) -march=native \
+	    -Wl,--as-needed $$(pkg-config --libs libdpdk); \
+	done
+
+# bench/peers/run says which variables choose what is measured, such as SIZES="1000 10000".
+bench-peers: build peers
+	bench/peers/run
 
 fmt:
 	cargo fmt
