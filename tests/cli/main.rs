@@ -1,6 +1,7 @@
 //! The binary as a user runs it: arguments and files in, output and exit codes out.
 
 mod bad_input;
+mod bench;
 mod check;
 mod explain;
 mod replay;

@@ -41,13 +41,13 @@ pub struct ClassifyArguments {
     #[arg(long, value_enum, value_name = "KIND")]
     generate: Option<Kind>,
     /// How many rules to generate
-    #[arg(long, value_name = "N", default_value_t = 10_000, requires = "generate", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 10_000, conflicts_with = "classbench", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     rules: u32,
     /// Generate rules for IPv6
-    #[arg(long, requires = "generate")]
+    #[arg(long, conflicts_with = "classbench")]
     ipv6: bool,
     /// Generate no catch-all: no rule joins two prefixes of up to eight bits with all ports
-    #[arg(long, requires = "generate")]
+    #[arg(long, conflicts_with = "classbench")]
     open_end: bool,
     /// Write the rules, in the format of ClassBench
     #[arg(long, value_name = "FILE")]
