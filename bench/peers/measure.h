@@ -39,11 +39,28 @@ static uint64_t now_ns(void)
 	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
-// Without reserved huge pages, the heap asks for transparent ones, so that the peer pays no more for translation than needed.
-static int ask_for_huge_pages(const struct rte_memseg_list *list, void *unused)
+// Without reserved huge pages, DPDK's heap is a file in memory, which gets no transparent ones. Anonymous memory in its place
+// does, so that the peer pays no more for translation than needed. What the heap holds already is copied.
+static int move_to_huge_pages(const struct rte_memseg_list *list, void *unused)
 {
 	(void)unused;
-	madvise(list->base_va, list->len, MADV_HUGEPAGE);
+	const size_t page = 4096;
+	size_t pages = list->len / page;
+	unsigned char *is_resident = reserve(pages, 1);
+	uint8_t *base = list->base_va, *saved = reserve(list->len, 1);
+	if (mincore(base, list->len, is_resident) != 0)
+		fail("cannot ask for the pages of", "the heap");
+	for (size_t i = 0; i < pages; i++)
+		if (is_resident[i] & 1)
+			memcpy(&saved[i * page], &base[i * page], page);
+	if (mmap(base, list->len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != base)
+		fail("cannot place anonymous memory under", "the heap");
+	madvise(base, list->len, MADV_HUGEPAGE);
+	for (size_t i = 0; i < pages; i++)
+		if (is_resident[i] & 1)
+			memcpy(&base[i * page], &saved[i * page], page);
+	free(saved);
+	free(is_resident);
 	return 0;
 }
 
@@ -58,7 +75,7 @@ static void start_eal(const char *megabytes)
 	};
 	if (rte_eal_init(sizeof(arguments) / sizeof(arguments[0]) - 1, arguments) < 0)
 		fail("cannot start the environment of DPDK with so many megabytes:", megabytes);
-	rte_memseg_list_walk(ask_for_huge_pages, NULL);
+	rte_memseg_list_walk(move_to_huge_pages, NULL);
 }
 
 static size_t heap_bytes(void)
