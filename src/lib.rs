@@ -33,8 +33,16 @@
 //! Everything that is loaded becomes *one ordered list of entries*: network ACLs, security groups, failsafe ports, the tiers with
 //! their policies, profiles, the ends of the stages. An entry is a box (source set, destination set, ports, protocols) with an
 //! effect. Because the order is the same for every endpoint, the chain that an endpoint's stage asks is a subset of the list, a
-//! *scope*; scopes, like address classes, are rows of sparse bits, and a look-up ANDs six rows and takes the lowest bit
-//! ([`engine::program::classifier`]). Sets of addresses stay sets: they cost classes, not entries.
+//! *scope*, and the question is always which entry of a scope matches first ([`engine::program::classifier`]).
+//!
+//! The addresses, ports and protocol of a packet become interval and class numbers once, for all its stages
+//! ([`engine::program::header`]). A long scope is taken apart ([`engine::program::split`]): each entry is filed under its rarer
+//! address, and the few that are broad on both sides are multiplied out beforehand ([`engine::program::cross`]); the lowest
+//! number of three wins. Short scopes, and those where evaluation goes on behind a rule, are rows of sparse bits, which are
+//! ANDed ([`engine::program::vectors`]). [`compile::dimensions`] chooses by an estimate in nanoseconds within a budget of memory
+//! and of steps, refuses what does not fit, and `ringwall show program` prints what it chose. A burst goes through each phase
+//! as a whole, in the instructions that the processor has ([`engine::program::isa`]). Sets of addresses stay sets: they cost
+//! intervals, not entries.
 //!
 //! [`mod@engine::judge`] walks the stages of one packet in the order of the gateway model (GW-9). The flow table
 //! ([`engine::flow`]) says where a packet stands before, and remembers what was allowed after; a denied packet changes nothing.
@@ -51,7 +59,8 @@
 //!   [`engine::Reason`] that has a counter.
 //! - A frame has one owner; every chunk is in exactly one ring or hand, counted at the end of a run.
 //! - A load is atomic: with one error nothing changes, and every error is reported with its place.
-//! - `unsafe` lives in `io`, in the modules that own rings and memory.
+//! - `unsafe` lives in `io`, in the modules that own rings and memory; besides in [`base::prefetch`] and
+//!   `engine::program::gather`, which wrap one kind of instruction each that the standard library has no safe form of.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

@@ -225,11 +225,38 @@ fn the_program_tells_its_sizes() {
     let sum: u64 = tables.iter().map(|table| table["bytes"].as_u64().unwrap()).sum();
     assert_eq!(program["bytes"], sum);
     let names: Vec<&str> = tables.iter().map(|table| table["name"].as_str().unwrap()).collect();
-    for name in ["entries", "scopes", "source", "destination", "source-port", "destination-port", "protocol", "places"]
+    for name in ["entries", "vectors", "source", "destination", "source-port", "destination-port", "protocol", "places"]
     {
         assert!(names.contains(&name), "{name}");
     }
     assert!(show(&["program"]).starts_with("generation 1, "));
+}
+
+#[test]
+fn the_program_tells_how_its_lists_are_kept() {
+    let program: Value = serde_json::from_str(&show(&["program", "-o", "json"])).unwrap();
+    let level = program["instructions"].as_str().unwrap();
+    assert!(["scalar", "avx2", "avx512"].contains(&level), "{level}");
+    let structures = program["structures"].as_array().unwrap();
+    assert!(!structures.is_empty());
+    let mut lists = 0;
+    for structure in structures {
+        let name = structure["structure"].as_str().unwrap();
+        assert!(["filed+cross-product", "filed", "cross-product", "bit-vectors"].contains(&name), "{name}");
+        for key in ["entries", "broad", "records", "classes", "bytes"] {
+            assert!(structure[key].is_u64(), "{key} of {structure}");
+        }
+        assert!(structure["estimatedNs"].as_f64().unwrap() > 0.0, "{structure}");
+        lists += structure["lists"].as_u64().unwrap();
+    }
+    // What short lists are kept in is one row, whatever their number.
+    let text = show(&["program"]);
+    let short = structures.iter().find(|structure| structure["structure"] == "bit-vectors").unwrap();
+    assert!(short["lists"].as_u64().unwrap() > 1 && lists >= short["lists"].as_u64().unwrap());
+    let row = text.lines().find(|line| line.starts_with("bit-vectors")).unwrap_or_else(|| panic!("{text}"));
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(cells[1], short["lists"].to_string(), "{row}");
+    assert!(text.contains("STRUCTURE   ") && text.contains(level), "{text}");
 }
 
 /// Policies and codes of `notApplied` of a packet.

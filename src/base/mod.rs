@@ -10,5 +10,6 @@ mod document_json;
 mod document_yaml;
 pub mod id;
 pub mod pages;
+pub mod prefetch;
 pub mod site;
 pub mod time;

@@ -213,13 +213,26 @@ fn find<'n>(node: &'n Node, span: &Span) -> Option<&'n Node> {
 
 fn program(loaded: &Loaded, arguments: &ShowArguments) -> String {
     let program = &loaded.program;
-    let structure = crate::engine::program::classifier::Classifier::STRUCTURE;
+    let (level, shapes) = (program.classifier.level().name(), program.classifier.shapes());
     let sizes = program.sizes();
     let object = || {
         let tables = sizes.iter().map(|t| serde_json::json!({"name": t.name, "rows": t.rows, "bytes": t.bytes}));
+        let lists = shapes.iter().map(|shape| {
+            serde_json::json!({
+                "structure": shape.structure,
+                "lists": shape.lists,
+                "entries": shape.entries,
+                "broad": shape.broad,
+                "records": shape.records,
+                "classes": shape.classes,
+                "bytes": shape.bytes,
+                "estimatedNs": (shape.ns * 10.0).round() / 10.0,
+            })
+        });
         serde_json::json!({
             "generation": program.generation,
-            "structure": structure,
+            "instructions": level,
+            "structures": lists.collect::<Vec<Value>>(),
             "rules": program.origins.len(),
             "endpoints": program.endpoints.len(),
             "bytes": program.bytes(),
@@ -236,14 +249,22 @@ fn program(loaded: &Loaded, arguments: &ShowArguments) -> String {
                 table.push([size.name.to_string(), size.rows.to_string(), size.bytes.to_string()]);
             }
             table.push(["total".to_string(), String::new(), program.bytes().to_string()]);
+            let columns = ["STRUCTURE", "LISTS", "ENTRIES", "BROAD", "RECORDS", "CLASSES", "BYTES", "ESTIMATED NS"];
+            let mut lists = Table::new(&columns.map(|column| (column, false)));
+            for shape in shapes {
+                let counts = [shape.lists, shape.entries, shape.broad, shape.records, shape.classes, shape.bytes];
+                let counts = counts.map(|count| count.to_string());
+                lists.push([shape.structure.to_string()].into_iter().chain(counts).chain([format!("{:.1}", shape.ns)]));
+            }
             let head = format!(
-                "generation {}, {structure}, {} rules, {} host endpoints\n",
+                "generation {}, {level}, {} rules, {} host endpoints\n",
                 program.generation,
                 program.origins.len(),
                 program.endpoints.len()
             );
             let head = if arguments.no_headers { String::new() } else { head };
-            head + &table.text(true, !arguments.no_headers)
+            let between = if arguments.no_headers { "" } else { "\n" };
+            head + &lists.text(true, !arguments.no_headers) + between + &table.text(true, !arguments.no_headers)
         }
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::cut::{Named, cut};
 use super::ranges::{AddressSet, Ranges};
-use super::sweep::sweep;
 use crate::base::address::Family;
 use crate::base::diagnostic::{Diagnostic, Diagnostics, Span, did_you_mean};
 use crate::base::site::{Cidr, Site};
@@ -222,8 +222,10 @@ fn areas(policy: &Policy, site: &Site, layout: &mut Layout, out: &mut Diagnostic
         let longest = |names: &BTreeSet<u32>| {
             names.iter().max_by_key(|&&n| cidrs[n as usize].1.length).map_or(none, |&n| cidrs[n as usize].0 as u32)
         };
-        let starts = sweep(named, longest);
-        for (at, &(start, area)) in starts.iter().enumerate() {
+        let mut areas: Vec<u32> = Vec::new();
+        let starts = cut(named, &mut Named::new(|names| areas.push(longest(names)))).unwrap_or_default();
+        for (at, &(start, class)) in starts.iter().enumerate() {
+            let area = areas[class as usize];
             if let Some(area) = layout.areas.get_mut(area as usize) {
                 let last = starts.get(at + 1).map_or(family.max(), |next| next.0 - 1);
                 let mut pairs = area.region.families[family as usize].pairs().to_vec();

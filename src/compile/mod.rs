@@ -8,6 +8,8 @@
 
 pub mod applies;
 pub mod boxes;
+pub mod cross;
+pub mod cut;
 pub mod dimensions;
 pub mod label_index;
 pub mod layout;
@@ -18,15 +20,16 @@ pub mod population;
 pub mod ranges;
 pub mod reference;
 pub mod scopes;
-pub mod sweep;
+pub mod split;
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::base::diagnostic::Diagnostics;
 use crate::base::site::{ExistingFlows, FailsafeMode, Site, V1Forward};
 use crate::engine::program::classifier::NONE;
-use crate::engine::program::{Hits, Program};
+use crate::engine::program::{Effect, Hits, Program};
 use crate::policy::ir::{FailsafePort, Policy};
+pub use dimensions::MEMORY;
 use layout::{Layout, is_own};
 use scopes::{Governance, HostTraits, Scopes};
 
@@ -39,11 +42,13 @@ pub struct Options {
     pub workers: usize,
     /// What it does to flows that exist.
     pub existing_flows: ExistingFlows,
+    /// Bytes that the look-up tables of rules may take; policies that need more are refused. [`MEMORY`] by default.
+    pub memory: usize,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { generation: 1, workers: 1, existing_flows: ExistingFlows::Keep }
+        Options { generation: 1, workers: 1, existing_flows: ExistingFlows::Keep, memory: MEMORY }
     }
 }
 
@@ -105,12 +110,19 @@ pub fn compile(policy: &Policy, site: &Site, options: &Options, out: &mut Diagno
     }
     let places = places::places(policy, &layout, &blocks, &services, &numbers, &mut governance, &mut scopes);
     let has_untracked = endpoints.iter().any(|e| e.untracked_in != NONE || e.untracked_out != NONE);
-    let has_acl = places.places.iter().any(|p| p.acl != [NONE; 2]);
+    let has_acl = places.all().iter().any(|p| p.acl != [NONE; 2]);
+    let resumes = |entry: u32| matches!(list.entries[entry as usize].effect, Effect::Log | Effect::Pass);
+    let classifier = match dimensions::classifier(&list.matches, &scopes.rows, resumes, options.memory) {
+        Ok(classifier) => classifier,
+        Err(refusal) => {
+            out.push(refusal.diagnostic());
+            return None;
+        }
+    };
     Some(Program {
         generation: options.generation,
-        classifier: dimensions::classifier(&list.matches, &scopes.rows),
-        place_tries: places.tries,
-        places: places.places,
+        classifier,
+        places,
         endpoints,
         endpoint_names,
         uplink: layout.uplink.and_then(|i| numbers.get(&i).copied()),

@@ -3,15 +3,15 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
+use super::cut::{Named, cut};
 use super::layout::Layout;
 use super::list::Blocks;
 use super::ranges::AddressSet;
 use super::scopes::{Governance, Scopes};
-use super::sweep::sweep;
 use crate::base::address::{Family, number};
 use crate::base::diagnostic::{Diagnostic, Diagnostics};
 use crate::engine::program::classifier::NONE;
-use crate::engine::program::trie::Trie;
+use crate::engine::program::places::Places;
 use crate::engine::program::{Backend, Place, ServiceKey, ServiceView, StandIn};
 use crate::policy::ir::{Policy, Service};
 
@@ -30,15 +30,6 @@ enum Fact {
     Service,
     /// Address of a node.
     Node,
-}
-
-/// The places of all addresses.
-#[derive(Debug)]
-pub struct Places {
-    /// By family.
-    pub tries: [Trie; 2],
-    /// Places.
-    pub places: Vec<Place>,
 }
 
 /// Builds the places. `endpoint` gives the program's number of a host endpoint by its index in the policy.
@@ -77,18 +68,22 @@ pub fn places<'p>(
 
     let mut places = vec![Place::UNKNOWN];
     let mut known = HashMap::from([(Place::UNKNOWN, 0)]);
-    let tries = [Family::V4, Family::V6].map(|family| {
+    let starts = [Family::V4, Family::V6].map(|family| {
         let named = facts.iter().enumerate().map(|(i, (_, set))| (i as u32, set.families[family as usize].pairs()));
-        let starts = sweep(named, |names| {
+        let mut of_class: Vec<u32> = Vec::new();
+        let mut each = Named::new(|names: &BTreeSet<u32>| {
             let place = place(names, &facts, layout, blocks, endpoint, scopes);
-            *known.entry(place).or_insert_with(|| {
+            of_class.push(*known.entry(place).or_insert_with(|| {
                 places.push(place);
                 places.len() as u32 - 1
-            })
+            }));
         });
-        Trie::new(family.bits(), &starts)
+        let mut starts = cut(named, &mut each).unwrap_or_default();
+        starts.iter_mut().for_each(|start| start.1 = of_class[start.1 as usize]);
+        starts.dedup_by_key(|start| start.1);
+        starts
     });
-    Places { tries, places }
+    Places::new(&starts, places)
 }
 
 fn place(

@@ -93,6 +93,7 @@ pub fn load(request: &Request, generation: u64, workers: Option<usize>) -> Outco
         generation,
         workers: workers.unwrap_or(plan.profile.queues as usize),
         existing_flows: plan.existing_flows,
+        ..compile::Options::default()
     };
     let Some(program) = compile::compile(&policy, &plan.site, &options, &mut findings) else {
         return refused(findings, sources);

@@ -4,10 +4,11 @@ use std::rc::Rc;
 
 use crate::base::address::{Family, address};
 use crate::compile::boxes::{Match, PortSet, ProtocolSet};
-use crate::compile::dimensions;
+use crate::compile::dimensions::{self, MEMORY, Refusal};
 use crate::compile::list::Block;
 use crate::compile::ranges::{AddressSet, Ranges};
-use crate::engine::program::classifier::Classifier;
+use crate::engine::program::classifier::{Classifier, Found};
+use crate::engine::program::header::{Headers, LANES};
 use crate::packet::{Key, KeyBits};
 
 /// Marks that no rule matches.
@@ -145,7 +146,7 @@ impl RuleSet {
     }
 
     /// The classifier of the data path over these rules, all in scope 0.
-    pub fn classifier(&self) -> Classifier {
+    pub fn classifier(&self) -> Result<Classifier, Refusal> {
         build(&self.matches())
     }
 
@@ -156,17 +157,20 @@ impl RuleSet {
     }
 }
 
-/// The classifier of the data path over boxes, all in scope 0.
-pub fn build(matches: &[Match]) -> Classifier {
+/// The classifier of the data path over boxes, all in scope 0, within the memory that a program has.
+pub fn build(matches: &[Match]) -> Result<Classifier, Refusal> {
     let all: Block = 0..matches.len() as u32;
-    dimensions::classifier(matches, &[Rc::from([all])])
+    dimensions::classifier(matches, &[Rc::from([all])], |_| false, MEMORY)
 }
 
 /// Finds the first matching rule of each key, [`MISS`] where there is none; `out` gets as many answers as there are keys, or as it
 /// has room for. This is what the packet line runs.
 #[inline]
 pub fn lookup(classifier: &Classifier, keys: &[Key], out: &mut [u32]) {
-    for (key, answer) in keys.iter().zip(out) {
-        *answer = classifier.first(classifier.header(key), 0, 0).unwrap_or(MISS);
+    let (mut headers, mut found) = (Headers::default(), Found::default());
+    for (keys, out) in keys.chunks(LANES).zip(out.chunks_mut(LANES)) {
+        classifier.headers(keys, &mut headers);
+        classifier.first_of_each(&headers, 0, &mut found);
+        out.iter_mut().zip(found.entries()).for_each(|(out, found)| *out = *found);
     }
 }

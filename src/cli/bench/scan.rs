@@ -118,7 +118,7 @@ mod tests {
             for kind in [Kind::Acl, Kind::Fw, Kind::Ipc] {
                 for end in [End::CatchAll, End::Open] {
                     let set = generate(&Recipe { kind, family, rules: 300, seed: 5, end });
-                    let (scan, classifier) = (LinearScan::new(&set), set.classifier());
+                    let (scan, classifier) = (LinearScan::new(&set), set.classifier().unwrap());
                     let mut misses = 0;
                     for traffic in [Traffic::Uniform, Traffic::Zipf, Traffic::Random, Traffic::Edges] {
                         let keys = headers(&set, traffic, 400, 6);

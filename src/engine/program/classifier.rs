@@ -1,77 +1,26 @@
-//! A header in, the first entry of an ordered list that matches it out.
+//! Keys of a burst in, the first entry of an ordered list that matches each out.
 //!
-//! Every rule of every policy is an *entry* of one list in evaluation order. A dimension (source, destination, source port,
-//! destination port, protocol and family) splits its values into classes, and each class knows the set of entries it can match, as
-//! bits. One more dimension, the *scope*, holds the entries that an endpoint's stage and direction asks: it is what turns one list
-//! into the rule chain of any endpoint. A lookup ANDs six rows, sparse ones first by their summaries, and takes the lowest
-//! bit.
+//! Every rule of every policy is an *entry* of one list in evaluation order, and the chain that an endpoint's stage and direction
+//! asks is a subset of it, a *scope*. The parts, in the order in which a packet meets them:
 //!
-//! Entries that leave a dimension open are the same for all its classes, so they are kept once per dimension (`open`) and a class
-//! stores only the entries that constrain it. Address sets stay sets: a set of 100,000 addresses costs classes, not entries.
+//! 1. [`super::header`]: the fields of a packet as intervals and classes, once for all its stages.
+//! 2. A long scope is taken apart ([`super::split`], with [`super::cross`] for its broad entries).
+//! 3. All others share bit vectors ([`super::vectors`]).
+//!
+//! Address sets stay sets: a set of 100,000 addresses costs intervals, not entries.
 
-use super::bits::{BitTable, WORD};
-use super::trie::Trie;
+use super::arena::Line;
+use super::header::{Fields, Group, Header, Headers, LANES};
+use super::isa::{Isa, Level, Scalar, WIDTH};
+use super::split::Split;
+use super::vectors::Vectors;
 use crate::base::address::Family;
-use crate::packet::{Key, KeyBits};
+use crate::base::pages::Pages;
+use crate::packet::Key;
+use pulp::NullaryFnOnce;
 
 /// Marks the absence of a scope or entry.
 pub const NONE: u32 = u32::MAX;
-
-/// One dimension: which entries leave it open, and which each class matches besides.
-#[derive(Clone, Debug, Default)]
-pub struct Dimension {
-    pub(crate) open_summary: Vec<u64>,
-    pub(crate) open: Vec<u64>,
-    pub(crate) classes: BitTable,
-}
-
-impl Dimension {
-    #[inline]
-    fn summary(&self, class: u32, s: usize) -> u64 {
-        self.open_summary.get(s).copied().unwrap_or(0) | self.classes.summary(class, s)
-    }
-
-    #[inline]
-    fn word(&self, class: u32, w: usize) -> u64 {
-        self.open.get(w).copied().unwrap_or(0) | self.classes.word(class, w)
-    }
-
-    fn bytes(&self) -> usize {
-        (self.open_summary.len() + self.open.len()) * 8 + self.classes.bytes()
-    }
-}
-
-/// An address dimension: one trie per family gives the class.
-#[derive(Clone, Debug)]
-pub struct AddressDimension {
-    pub(crate) tries: [Trie; 2],
-    pub(crate) dimension: Dimension,
-}
-
-/// A port dimension: a table of 65,536 classes, and one class for packets without a transport header.
-#[derive(Clone, Debug)]
-pub struct PortDimension {
-    pub(crate) table: Vec<u16>,
-    pub(crate) without: u32,
-    pub(crate) dimension: Dimension,
-}
-
-/// The protocol dimension, by family and number.
-#[derive(Clone, Debug)]
-pub struct ProtocolDimension {
-    pub(crate) table: Vec<u16>,
-    pub(crate) dimension: Dimension,
-}
-
-/// The classes of one header: computed once, good for every scope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    src: u32,
-    dst: u32,
-    sport: u32,
-    dport: u32,
-    protocol: u32,
-}
 
 /// How large a table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,114 +33,184 @@ pub struct TableSize {
     pub bytes: usize,
 }
 
+/// How some lists are kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shape {
+    /// `filed+cross-product`, `filed`, `cross-product` (see [`super::split`]) or `bit-vectors` (see [`super::vectors`]).
+    pub structure: &'static str,
+    /// Lists: one, or all that share bit vectors.
+    pub lists: usize,
+    /// Entries of the lists.
+    pub entries: usize,
+    /// Entries in the cross product.
+    pub broad: usize,
+    /// Records of the filed entries.
+    pub records: usize,
+    /// Classes: pairs of address classes in a cross product, rows of all fields in bit vectors.
+    pub classes: usize,
+    /// Bytes of memory.
+    pub bytes: usize,
+    /// Nanoseconds of a look-up, estimated, with the header; of bit vectors the longest list.
+    pub ns: f64,
+}
+
 /// The ordered list with its dimensions.
 #[derive(Clone, Debug)]
 pub struct Classifier {
-    pub(crate) entries: usize,
-    pub(crate) src: AddressDimension,
-    pub(crate) dst: AddressDimension,
-    pub(crate) sport: PortDimension,
-    pub(crate) dport: PortDimension,
-    pub(crate) protocol: ProtocolDimension,
-    pub(crate) scopes: BitTable,
+    /// What look-ups touch, but for the vectors.
+    pub(crate) memory: Pages<Line>,
+    pub(crate) fields: Fields,
+    pub(crate) vectors: Vectors,
+    pub(crate) splits: Vec<Split>,
+    /// By scope: the long list it is, or [`NONE`].
+    pub(crate) plans: Vec<u32>,
+    /// Classes of source ports, destination ports, protocols.
+    pub(crate) classes: [usize; 3],
+    /// What was built: each list that was taken apart, in the order of `splits`; then the bit vectors, if any list has them.
+    pub(crate) shapes: Vec<Shape>,
+    /// What runs.
+    pub(crate) level: Level,
 }
 
-impl AddressDimension {
-    #[inline]
-    fn class(&self, family: Family, address: u128) -> u32 {
-        self.tries[family as usize].get(address)
+/// The entries found for a burst.
+#[derive(Clone, Debug)]
+pub struct Found([[u32; WIDTH]; LANES / WIDTH]);
+
+impl Default for Found {
+    fn default() -> Found {
+        Found([[NONE; WIDTH]; LANES / WIDTH])
     }
 }
 
-impl PortDimension {
+impl Found {
+    /// By position in the burst; [`NONE`] where no entry matches. What lies behind the last packet means nothing.
     #[inline]
-    fn class(&self, has_ports: bool, port: u16) -> u32 {
-        if has_ports { self.table.get(usize::from(port)).copied().map_or(0, u32::from) } else { self.without }
+    pub fn entries(&self) -> &[u32] {
+        self.0.as_flattened()
+    }
+}
+
+/// Headers of keys, compiled for one level.
+struct Fill<'a, I>(I, &'a Classifier, &'a [Key], &'a mut Headers);
+
+impl<I: Isa> NullaryFnOnce for Fill<'_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        self.1.fields.view(&self.1.memory).headers(self.0, self.2, self.3);
+    }
+}
+
+/// Entries of headers, compiled for one level.
+struct First<'a, I>(I, &'a Split, &'a [Line], &'a [Group], &'a mut [[u32; WIDTH]]);
+
+impl<I: Isa> NullaryFnOnce for First<'_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        self.1.first(self.0, self.2, self.3, self.4);
     }
 }
 
 impl Classifier {
-    /// The classes of a packet's header as received.
+    /// The header of a packet as received.
     #[inline]
     pub fn header(&self, key: &Key) -> Header {
-        let family = key.family();
-        let l4 = key.has(KeyBits::L4);
-        Header {
-            src: self.src.class(family, key.src),
-            dst: self.dst.class(family, key.dst),
-            sport: self.sport.class(l4, key.sport),
-            dport: self.dport.class(l4, key.dport),
-            protocol: self
-                .protocol
-                .table
-                .get((family as usize) << 8 | usize::from(key.protocol))
-                .copied()
-                .map_or(0, u32::from),
+        self.fields.view(&self.memory).header(key)
+    }
+
+    /// The headers of a burst, [`LANES`] at most.
+    #[inline]
+    pub fn headers(&self, keys: &[Key], headers: &mut Headers) {
+        match self.level {
+            Level::Scalar => Fill(Scalar, self, keys, headers).call(),
+            Level::Avx2(v3) => v3.vectorize(Fill(v3, self, keys, headers)),
+            Level::Avx512(v4) => v4.vectorize(Fill(v4, self, keys, headers)),
         }
     }
 
     /// The same header with another destination, as a service translates it.
     #[inline]
     pub fn translated(&self, header: Header, family: Family, address: u128, port: u16) -> Header {
-        Header { dst: self.dst.class(family, address), dport: self.dport.class(true, port), ..header }
+        self.fields.view(&self.memory).translated(header, family, address, port)
     }
 
-    /// The first entry at or after `from` that is in the scope and matches the header. Cost: six words per summary word that
-    /// survives the AND of the summaries.
+    #[inline]
+    fn ask(&self, split: &Split, groups: &[Group], found: &mut [[u32; WIDTH]]) {
+        match self.level {
+            Level::Scalar => First(Scalar, split, &self.memory, groups, found).call(),
+            Level::Avx2(v3) => v3.vectorize(First(v3, split, &self.memory, groups, found)),
+            Level::Avx512(v4) => v4.vectorize(First(v4, split, &self.memory, groups, found)),
+        }
+    }
+
+    #[inline]
+    fn split(&self, scope: u32) -> Option<&Split> {
+        let plan = self.plans.get(scope as usize).copied().unwrap_or(NONE);
+        self.splits.get(plan as usize)
+    }
+
+    /// The first entry at or after `from` that is in the scope and matches the header.
     #[inline]
     pub fn first(&self, header: Header, scope: u32, from: u32) -> Option<u32> {
-        let first_word = from as usize / WORD;
-        let summary_len = self.entries.div_ceil(WORD).div_ceil(WORD);
-        for s in first_word / WORD..summary_len {
-            let mut live = self.scopes.summary(scope, s);
-            if live == 0 {
-                continue;
-            }
-            live &= self.src.dimension.summary(header.src, s) & self.dst.dimension.summary(header.dst, s);
-            live &= self.dport.dimension.summary(header.dport, s) & self.sport.dimension.summary(header.sport, s);
-            live &= self.protocol.dimension.summary(header.protocol, s);
-            if s == first_word / WORD {
-                live &= u64::MAX << (first_word % WORD);
-            }
-            while live != 0 {
-                let w = s * WORD + live.trailing_zeros() as usize;
-                live &= live - 1;
-                let mut bits = self.scopes.word(scope, w)
-                    & self.src.dimension.word(header.src, w)
-                    & self.dst.dimension.word(header.dst, w)
-                    & self.dport.dimension.word(header.dport, w)
-                    & self.sport.dimension.word(header.sport, w)
-                    & self.protocol.dimension.word(header.protocol, w);
-                if w == first_word {
-                    bits &= u64::MAX << (from as usize % WORD);
-                }
-                if bits != 0 {
-                    return Some((w * WORD) as u32 + bits.trailing_zeros());
+        if from == 0
+            && let Some(split) = self.split(scope)
+        {
+            let mut found = [[NONE; WIDTH]];
+            self.ask(split, &[header.group()], &mut found);
+            let [[found, ..]] = found;
+            return (found != NONE).then_some(found);
+        }
+        self.vectors.first(header, scope, from)
+    }
+
+    /// The first entry of one scope for each header of a burst, [`NONE`] where there is none.
+    #[inline]
+    pub fn first_of_each(&self, headers: &Headers, scope: u32, found: &mut Found) {
+        match self.split(scope) {
+            Some(split) => self.ask(split, headers.groups(), &mut found.0),
+            None => {
+                for (at, found) in found.0.as_flattened_mut().iter_mut().enumerate().take(headers.len()) {
+                    *found = self.vectors.first(headers.get(at), scope, 0).unwrap_or(NONE);
                 }
             }
         }
-        None
     }
 
-    /// What finds the first match: aggregated bit vectors (Baboescu and Varghese, 2001) over tries.
-    pub const STRUCTURE: &str = "aggregated-bit-vector";
+    /// The same classifier, run at another level than the best of this processor.
+    pub fn with_level(mut self, level: Level) -> Classifier {
+        self.level = level;
+        self
+    }
+
+    /// What runs.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// How the lists are kept: each that was taken apart, the longest first; then the bit vectors, if any list has them.
+    pub fn shapes(&self) -> &[Shape] {
+        &self.shapes
+    }
 
     /// Rows and bytes of each table.
-    pub fn sizes(&self) -> [TableSize; 6] {
-        let size = |name, dimension: &Dimension, index: usize| TableSize {
-            name,
-            rows: dimension.classes.rows(),
-            bytes: dimension.bytes() + index,
-        };
-        let tries = |of: &AddressDimension| of.tries.iter().map(Trie::bytes).sum();
-        [
-            TableSize { name: "scopes", rows: self.scopes.rows(), bytes: self.scopes.bytes() },
-            size("source", &self.src.dimension, tries(&self.src)),
-            size("destination", &self.dst.dimension, tries(&self.dst)),
-            size("source-port", &self.sport.dimension, self.sport.table.len() * size_of::<u16>()),
-            size("destination-port", &self.dport.dimension, self.dport.table.len() * size_of::<u16>()),
-            size("protocol", &self.protocol.dimension, self.protocol.table.len() * size_of::<u16>()),
-        ]
+    pub fn sizes(&self) -> Vec<TableSize> {
+        let size = |name, rows, bytes| TableSize { name, rows, bytes };
+        let [src, dst, sport, dport, protocol] = self.fields.bytes();
+        let [sources, destinations] = &self.fields.addresses;
+        let [sports, dports, protocols] = self.classes;
+        let mut sizes = vec![
+            size("source", sources.intervals() as usize, src),
+            size("destination", destinations.intervals() as usize, dst),
+            size("source-port", sports, sport),
+            size("destination-port", dports, dport),
+            size("protocol", protocols, protocol),
+            size("vectors", self.vectors.scopes.rows(), self.vectors.bytes()),
+        ];
+        sizes.extend(self.splits.iter().map(|split| size("list", split.records(), split.bytes())));
+        sizes
     }
 
     /// Bytes of memory of all tables.

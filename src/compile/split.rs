@@ -1,0 +1,354 @@
+//! One long list in, its entries filed under their rarer address out.
+//!
+//! Which entries are broad, so that they go into the cross product instead, is tried out: entries are ordered by the share of the
+//! packets that would meet them where they would be filed, and ever more of them, from the top, are taken to be broad. More broad
+//! entries mean fewer records to test and larger tables to miss the cache in; the estimate in nanoseconds decides. Trying ends when
+//! the tables no longer have room, or building has taken its steps: both grow with the number of broad entries, so nothing that
+//! fits lies beyond.
+
+use super::cross::{Built, cross};
+use super::cut::{Effort, Numbering, OPEN, Sets, Spans, classes};
+use crate::engine::program::arena::{Line, Table};
+use crate::engine::program::classifier::Shape;
+use crate::engine::program::split::{Record, Side, Split};
+
+/// Every dimension of every entry.
+#[derive(Debug)]
+pub struct Dimensions {
+    /// Sources by interval.
+    pub src: Sets,
+    /// Destinations by interval.
+    pub dst: Sets,
+    /// Source ports.
+    pub sport: Sets,
+    /// Destination ports.
+    pub dport: Sets,
+    /// Protocols by family and number.
+    pub protocol: Sets,
+    /// Classes of source and destination ports over all entries.
+    pub port_classes: [Numbering; 2],
+    /// Classes of protocols.
+    pub protocol_classes: Numbering,
+    /// First IPv6 interval of sources, of destinations.
+    pub v6: [u32; 2],
+}
+
+/// Most records that one entry may take on a list.
+const MOST_RECORDS: usize = 16;
+
+/// What a look-up costs, measured on a machine with AVX-512 and 2 MiB of second-level cache, in nanoseconds: the header with the
+/// loads of both sides, the additions of the cross product, and each test of a record.
+const HEADER_NS: f64 = 8.0;
+const CROSS_NS: f64 = 3.0;
+const TEST_NS: f64 = 2.5;
+
+/// What a load that is asked for in time costs from a table of so many bytes: nothing beyond the instruction from the first cache,
+/// then a little more with each doubling of the table, and much more beyond the last cache.
+fn load_ns(bytes: usize) -> f64 {
+    const FIRST: f64 = (16 << 10) as f64;
+    const LAST: f64 = (16 << 20) as f64;
+    let bytes = bytes as f64;
+    let cached = (bytes.min(LAST) / FIRST).max(1.0).log2() * 0.25;
+    let beyond = (bytes / LAST).max(1.0).log2() * 2.0;
+    cached + beyond.min(7.0)
+}
+
+/// Bytes that the cross product of a list may take: half a kilobyte an entry, which is what more broad entries are worth.
+fn room(entries: usize) -> usize {
+    (entries * 512).clamp(512 << 10, 6 << 20)
+}
+
+/// Steps that building one list may take: some ten milliseconds for a thousand entries, some tens for ten thousand.
+fn steps(entries: usize) -> u64 {
+    (5 << 20) + (entries as u64) * 2_000
+}
+
+/// How much of a list's traffic meets each set of one side, if every entry gets as much as any other.
+struct Traffic {
+    by_set: Vec<f64>,
+    open: f64,
+}
+
+fn traffic(sets: &Sets, entries: &[u32]) -> Traffic {
+    let universe = sets.universe as usize;
+    let mut users = vec![0u32; sets.spans.len()];
+    let mut open = 0u32;
+    for &entry in entries {
+        match sets.of[entry as usize] {
+            OPEN => open += 1,
+            set => users[set as usize] += 1,
+        }
+    }
+    let breadth = |spans: &Spans| spans.iter().map(|s| f64::from(s.1 - s.0 + 1)).sum::<f64>();
+    let mut density = vec![0f64; universe + 1];
+    density[0] = f64::from(open) / universe as f64;
+    for (spans, &users) in sets.spans.iter().zip(&users).filter(|(_, users)| **users > 0) {
+        let share = f64::from(users) / breadth(spans);
+        for &(first, last) in spans {
+            density[first as usize] += share;
+            density[last as usize + 1] -= share;
+        }
+    }
+    // The sum up to and without each interval.
+    let mut below = Vec::with_capacity(universe + 1);
+    let (mut here, mut sum) = (0f64, 0f64);
+    for change in density {
+        below.push(sum);
+        here += change;
+        sum += here;
+    }
+    let total = below.last().copied().unwrap_or(0.0);
+    let met = |spans: &Spans| spans.iter().map(|s| below[s.1 as usize + 1] - below[s.0 as usize]).sum();
+    Traffic { by_set: sets.spans.iter().map(met).collect(), open: total }
+}
+
+impl Traffic {
+    fn of(&self, set: u32) -> f64 {
+        if set == OPEN { self.open } else { self.by_set[set as usize] }
+    }
+}
+
+/// The ranges of a set; all there are for an open one.
+fn spans_of<'s>(sets: &'s Sets, entry: u32, all: &'s [(u32, u32)]) -> &'s [(u32, u32)] {
+    match sets.of[entry as usize] {
+        OPEN => all,
+        set => &sets.spans[set as usize],
+    }
+}
+
+impl Dimensions {
+    fn everything(&self) -> [[(u32, u32); 1]; 5] {
+        [&self.src, &self.dst, &self.sport, &self.dport, &self.protocol].map(|sets| [(0, sets.universe - 1)])
+    }
+
+    /// Calls `each` with the records of an entry filed under a side: the other address, source port, destination port, protocol.
+    fn records(&self, entry: u32, under: usize, mut each: impl FnMut([(u32, u32); 4])) {
+        let [all_src, all_dst, all_sport, all_dport, all_protocol] = &self.everything();
+        let addresses = [spans_of(&self.src, entry, all_src), spans_of(&self.dst, entry, all_dst)];
+        let other = 1 - under;
+        // A family in which either address has no member has no packets.
+        let has = |side: usize| {
+            let v6 = self.v6[side];
+            [addresses[side].iter().any(|s| s.0 < v6), addresses[side].iter().any(|s| s.1 >= v6)]
+        };
+        let both = [has(0)[0] && has(1)[0], has(0)[1] && has(1)[1]];
+        for &(first, last) in spans_of(&self.protocol, entry, all_protocol) {
+            if (first >= 256 && !both[1]) || (last < 256 && !both[0]) {
+                continue;
+            }
+            for &address in addresses[other] {
+                for &sport in spans_of(&self.sport, entry, all_sport) {
+                    for &dport in spans_of(&self.dport, entry, all_dport) {
+                        each([address, sport, dport, (first, last)]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// How many records an entry takes under a side.
+    fn record_count(&self, entry: u32, under: usize) -> usize {
+        let of = |sets: &Sets| match sets.of[entry as usize] {
+            OPEN => 1,
+            set => sets.spans[set as usize].len(),
+        };
+        let other = if under == 0 { &self.dst } else { &self.src };
+        of(other) * of(&self.sport) * of(&self.dport) * of(&self.protocol)
+    }
+}
+
+/// Where an entry is filed, and what share of the packets meets it there, times its records.
+#[derive(Clone, Copy)]
+struct Filing {
+    under: usize,
+    cost: f64,
+}
+
+/// One way to divide a list.
+struct Division {
+    broad: usize,
+    built: Built,
+    ns: f64,
+}
+
+/// Builds the structure for `entries`, ascending, within `memory` bytes, if a look-up in it takes less than `bound` nanoseconds by
+/// the estimate. `None` if there is no such structure.
+pub fn split(
+    dims: &Dimensions,
+    entries: &[u32],
+    bound: f64,
+    memory: usize,
+    effort: &mut Effort,
+    lines: &mut Vec<Line>,
+) -> Option<(Split, Shape)> {
+    let intervals = (dims.src.universe + dims.dst.universe) as usize;
+    let sides = intervals * size_of::<Side>();
+    let least = sides + entries.len().saturating_sub(usize::from(u16::MAX)) * size_of::<Record>();
+    if least > memory {
+        return None;
+    }
+    effort.spend(8 * (intervals + entries.len()))?;
+    let mut part = effort.part(steps(entries.len()));
+    let found = divided(dims, entries, bound, memory - sides, &mut part);
+    effort.give_back(part);
+    let (filings, best) = found?;
+
+    let (broad, filed) = filings.split_at(best.broad);
+    let mut part = effort.part(steps(entries.len()));
+    let mut records = Records { most: (memory - sides) / size_of::<Record>(), ..Records::default() };
+    let tables = [0, 1].map(|under| {
+        let mut filed: Vec<u32> = filed.iter().filter(|(_, f)| f.under == under).map(|(entry, _)| *entry).collect();
+        filed.sort_unstable();
+        records.file(dims, &filed, under, &best.built.sides[under], &mut part)
+    });
+    effort.give_back(part);
+    let [Some(sources), Some(destinations)] = tables else { return None };
+    let used = lines.len();
+    let pairs = best.built.tables.pairs();
+    let split = Split {
+        sides: [sources, destinations].each_ref().map(|side| Table::put(lines, side)),
+        records: Table::put(lines, &records.records),
+        cross: best.built.tables.put(lines),
+    };
+    let structure = match (broad.is_empty(), filed.is_empty()) {
+        (_, true) => "cross-product",
+        (true, false) => "filed",
+        (false, false) => "filed+cross-product",
+    };
+    let shape = Shape {
+        structure,
+        lists: 1,
+        entries: entries.len(),
+        broad: broad.len(),
+        records: records.records.len(),
+        classes: pairs,
+        bytes: split.bytes(),
+        ns: best.ns,
+    };
+    if shape.bytes > memory {
+        lines.truncate(used);
+        return None;
+    }
+    Some((split, shape))
+}
+
+/// Tries how many entries to take for broad. Returns the entries, the broadest first, and the best division.
+fn divided(
+    dims: &Dimensions,
+    entries: &[u32],
+    bound: f64,
+    memory: usize,
+    effort: &mut Effort,
+) -> Option<(Vec<(u32, Filing)>, Division)> {
+    let traffics = [traffic(&dims.src, entries), traffic(&dims.dst, entries)];
+    let mut filings: Vec<(u32, Filing)> = entries
+        .iter()
+        .map(|&entry| {
+            let filing = |under: usize| {
+                let sets = if under == 0 { &dims.src } else { &dims.dst };
+                let met = traffics[under].of(sets.of[entry as usize]) / entries.len() as f64;
+                let records = dims.record_count(entry, under);
+                Filing { under, cost: if records > MOST_RECORDS { f64::INFINITY } else { met * records as f64 } }
+            };
+            let (src, dst) = (filing(0), filing(1));
+            (entry, if src.cost <= dst.cost { src } else { dst })
+        })
+        .collect();
+    filings.sort_by(|a, b| b.1.cost.total_cmp(&a.1.cost).then(a.0.cmp(&b.0)));
+    // What is left to test when the first so many are broad.
+    let mut tests = vec![0.0; filings.len() + 1];
+    for (at, (_, filing)) in filings.iter().enumerate().rev() {
+        tests[at] = tests[at + 1] + filing.cost;
+    }
+    let unlisted = filings.partition_point(|(_, filing)| filing.cost.is_infinite());
+    let sides: usize = [&dims.src, &dims.dst].iter().map(|sets| sets.universe as usize * size_of::<Side>()).sum();
+    let room = room(entries.len()).min(memory);
+    let mut best: Option<Division> = None;
+    let mut broad = unlisted;
+    loop {
+        let ascending = {
+            let mut ascending: Vec<u32> = filings[..broad].iter().map(|(entry, _)| *entry).collect();
+            ascending.sort_unstable();
+            ascending
+        };
+        let Some(built) = cross(dims, &ascending, room, effort) else { break };
+        let bytes = built.tables.bytes();
+        let records = (filings.len() - broad) * size_of::<Record>();
+        let tests = tests[broad];
+        let cross_ns: f64 = CROSS_NS + bytes.iter().map(|&bytes| load_ns(bytes)).sum::<f64>();
+        let ns = HEADER_NS + 2.0 * load_ns(sides / 2) + cross_ns + tests * (TEST_NS + load_ns(records));
+        if ns < best.as_ref().map_or(bound, |best| best.ns) && bytes.iter().sum::<usize>() + records <= memory {
+            best = Some(Division { broad, built, ns });
+        }
+        // Half as many again, and all that are as broad as the last of them.
+        if broad == filings.len() || tests == 0.0 {
+            break;
+        }
+        let wanted = (broad + broad / 2 + 8).min(filings.len());
+        let last = filings[wanted - 1].1.cost;
+        broad = filings.partition_point(|(_, filing)| filing.cost >= last);
+        // Equal entries are many: a bound on the entries of a cross product applies to them too.
+        if broad > 2 * wanted && wanted < filings.len() {
+            broad = wanted;
+        }
+    }
+    best.map(|best| (filings, best))
+}
+
+/// The records of both sides.
+#[derive(Default)]
+struct Records {
+    records: Vec<Record>,
+    /// More must not be.
+    most: usize,
+}
+
+impl Records {
+    /// Files entries, ascending, under one side. `cross` tells where the classes of the cross product begin to hold.
+    fn file(
+        &mut self,
+        dims: &Dimensions,
+        filed: &[u32],
+        under: usize,
+        cross: &[(u32, u32)],
+        effort: &mut Effort,
+    ) -> Option<Vec<Side>> {
+        let sets = if under == 0 { &dims.src } else { &dims.dst };
+        let mut having: Vec<Vec<u32>> = vec![Vec::new(); sets.spans.len()];
+        let mut everywhere = Vec::new();
+        for &entry in filed {
+            match sets.of[entry as usize] {
+                OPEN => everywhere.push(entry),
+                set => having[set as usize].push(entry),
+            }
+        }
+        let used = sets.named().filter(|(set, _)| !having[*set as usize].is_empty());
+        let classes = classes(used, effort)?;
+        let mut lists: Vec<(u32, u32)> = Vec::with_capacity(classes.members.len());
+        for members in &classes.members {
+            let all = members.iter().flat_map(|&set| &having[set as usize]).chain(&everywhere);
+            let mut list: Vec<u32> = all.copied().collect();
+            list.sort_unstable();
+            let first = self.records.len();
+            for entry in list {
+                dims.records(entry, under, |[address, sport, dport, protocol]| {
+                    self.records.push(Record::new(address, [sport, dport], protocol, entry));
+                });
+                if self.records.len() > self.most {
+                    return None;
+                }
+            }
+            lists.push((first as u32, (self.records.len() - first) as u32));
+        }
+        let mut sides = Vec::with_capacity(sets.universe as usize);
+        let mut at = 0;
+        for (interval, class) in classes.numbers.table(sets.universe).enumerate() {
+            while cross.get(at + 1).is_some_and(|next| next.0 as usize <= interval) {
+                at += 1;
+            }
+            let (first, len) = lists[class as usize];
+            sides.push(Side { class: cross[at].1, first, len, _rest: 0 });
+        }
+        Some(sides)
+    }
+}

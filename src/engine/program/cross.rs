@@ -1,0 +1,97 @@
+//! Classes of all five fields in, the first of a few broad entries out: cross-product tables.
+//!
+//! The broad entries of a list are those that a packet can match wherever it comes from and goes to, so that no address files them
+//! away. There are few of them, and few ways to combine them: their sets cut each field into few classes, and for every combination
+//! the answer is written down beforehand (recursive flow classification: Gupta and McKeown, 1999).
+//!
+//! ```text
+//! pairs[source class + destination class]                        -> row: offset into `chunks`           u32
+//! ports[source port class + destination port class + protocol]   -> port class                          u16
+//! chunks[row + port class / 2^shift]                             -> offset into `answers`                u32
+//! answers[chunk + port class % 2^shift]                          -> 0 = none, else 1 + place in `ids`    u16
+//! ```
+//! Tables of 16-bit elements end with one element of padding. Classes are multiplied by the width of what follows when the tables are built, so that a look-up adds. Rows differ from each other
+//! in a few ports only; cut into chunks, of which equal ones are kept once, they take a tenth of the memory.
+
+use super::arena::{Line, Table};
+use super::header::{CLASSES, Group};
+use super::isa::Isa;
+
+/// Where the tables lie.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cross {
+    /// By class of source port, destination port, protocol: offset into `ports`.
+    pub(crate) offsets: [Table<u32>; 3],
+    pub(crate) ports: Table<u16>,
+    pub(crate) pairs: Table<u32>,
+    pub(crate) chunks: Table<u32>,
+    pub(crate) shift: u32,
+    pub(crate) answers: Table<u16>,
+    /// Entries by answer; the first is [`NONE`](super::classifier::NONE).
+    pub(crate) ids: Table<u32>,
+}
+
+/// The tables, ready to be asked.
+#[derive(Clone, Copy)]
+pub(super) struct CrossTables<'t> {
+    offsets: [&'t [u32]; 3],
+    ports: &'t [u16],
+    pairs: &'t [u32],
+    chunks: &'t [u32],
+    shift: u32,
+    answers: &'t [u16],
+    ids: &'t [u32],
+}
+
+impl Cross {
+    #[inline(always)]
+    pub(super) fn view<'t>(&self, lines: &'t [Line]) -> CrossTables<'t> {
+        CrossTables {
+            offsets: self.offsets.map(|table| table.view(lines)),
+            ports: self.ports.view(lines),
+            pairs: self.pairs.view(lines),
+            chunks: self.chunks.view(lines),
+            shift: self.shift,
+            answers: self.answers.view(lines),
+            ids: self.ids.view(lines),
+        }
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        let offsets: usize = self.offsets.iter().map(|table| table.bytes()).sum();
+        offsets
+            + self.pairs.bytes()
+            + self.ids.bytes()
+            + self.chunks.bytes()
+            + self.ports.bytes()
+            + self.answers.bytes()
+    }
+}
+
+impl CrossTables<'_> {
+    /// The classes of ports and protocol of sixteen headers.
+    #[inline(always)]
+    pub(super) fn port_classes<I: Isa>(&self, isa: I, group: &Group) -> I::V {
+        let of = |which: usize| isa.words(self.offsets[which], isa.load(&group.0[CLASSES + which]));
+        isa.halves(self.ports, isa.add(isa.add(of(0), of(1)), of(2)))
+    }
+
+    /// Where the chunks of pairs of address classes and of port classes are written.
+    #[inline(always)]
+    pub(super) fn chunks<I: Isa>(&self, isa: I, pairs: I::V, port_classes: I::V) -> I::V {
+        let rows = isa.words(self.pairs, pairs);
+        if self.chunks.is_empty() { rows } else { isa.add(rows, isa.shift_right(port_classes, self.shift)) }
+    }
+
+    /// The entries that chunks hold for port classes.
+    #[inline(always)]
+    pub(super) fn ids<I: Isa>(&self, isa: I, chunks: I::V, port_classes: I::V) -> I::V {
+        let answers = if self.chunks.is_empty() {
+            isa.add(chunks, port_classes)
+        } else {
+            isa.add(isa.words(self.chunks, chunks), isa.and(port_classes, isa.splat((1 << self.shift) - 1)))
+        };
+        isa.words(self.ids, isa.halves(self.answers, answers))
+    }
+}
