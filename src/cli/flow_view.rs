@@ -66,10 +66,10 @@ impl FlowRow {
 
 impl FlowView {
     /// Counts flows and keeps the busiest. Cost: one pass over the flows.
-    pub fn of<'a>(flows: impl Iterator<Item = &'a Flow>) -> FlowView {
+    pub fn of(flows: impl Iterator<Item = Flow>) -> FlowView {
         let mut view = FlowView::default();
-        let mut busiest: Vec<&Flow> = Vec::with_capacity(4 * MOST);
-        let keep = |busiest: &mut Vec<&Flow>| {
+        let mut busiest: Vec<Flow> = Vec::with_capacity(4 * MOST);
+        let keep = |busiest: &mut Vec<Flow>| {
             busiest.sort_unstable_by_key(|flow| (Reverse((flow.packets, flow.bytes)), flow.key.ends()));
             busiest.truncate(MOST);
         };
@@ -81,7 +81,7 @@ impl FlowView {
             busiest.push(flow);
         }
         keep(&mut busiest);
-        view.top_flows = busiest.into_iter().map(FlowRow::of).collect();
+        view.top_flows = busiest.iter().map(FlowRow::of).collect();
         view.top_flows.sort_by(|a, b| a.order().cmp(&b.order()));
         view
     }
@@ -128,7 +128,8 @@ mod tests {
     use super::*;
     use crate::base::address::number;
     use crate::base::time::Now;
-    use crate::engine::flow::table::{FlowKey, State};
+    use crate::engine::flow::key::FlowKey;
+    use crate::engine::flow::table::State;
     use crate::engine::flow::tcp::{TcpState, Windows};
     use crate::packet::Tuple;
 
@@ -143,7 +144,7 @@ mod tests {
             windows: Windows::UNKNOWN,
             bytes: u64::from(packets) * 100,
             packets,
-            generation: 1,
+            epoch: 1,
             state,
             is_low_initiator,
             is_picked_up: false,
@@ -163,7 +164,7 @@ mod tests {
             flow(1, [("1.1.1.1", 7), ("2.2.2.2", 8 << 8)], State::Icmp, 8),
             flow(47, [("1.1.1.1", 0), ("2.2.2.2", 0)], State::Other, 1),
         ];
-        let json = serde_json::to_string(&FlowView::of(flows.iter())).unwrap();
+        let json = serde_json::to_string(&FlowView::of(flows.iter().copied())).unwrap();
         let row = |protocol, initiator, responder, state, packets: u32| {
             format!(
                 r#"{{"protocol":"{protocol}","initiator":"{initiator}","responder":"{responder}","state":"{state}","packets":{packets},"bytes":{}}}"#,
@@ -183,10 +184,10 @@ mod tests {
     #[test]
     fn views_of_workers_make_the_view_of_all() {
         let flows: Vec<Flow> = (0..1000).map(udp).collect();
-        let whole = FlowView::of(flows.iter());
+        let whole = FlowView::of(flows.iter().copied());
         let mut merged = FlowView::default();
         for part in flows.chunks(333) {
-            merged.merge(&FlowView::of(part.iter()));
+            merged.merge(&FlowView::of(part.iter().copied()));
         }
         assert_eq!(whole.count(), 1000);
         assert_eq!(whole.flows_by_state, merged.flows_by_state);

@@ -4,7 +4,7 @@ use crate::base::address::Direction;
 use crate::base::id::WorkerId;
 use crate::base::time::Now;
 use crate::engine::decision::{Decision, FlowState, Reason, Stage, Verdict};
-use crate::engine::flow::table::mix;
+use crate::engine::flow::key::mix;
 use crate::packet::{Key, KeyBits, Options, Parsed, Tuple, parse};
 
 /// Packets in a full batch.

@@ -7,7 +7,7 @@
 use crate::base::id::RuleId;
 use crate::base::time::Now;
 use crate::engine::decision::{Decision, FlowState, Reason, Stage, Verdict};
-use crate::engine::flow::table::mix;
+use crate::engine::flow::key::mix;
 use crate::packet::{Key, KeyBits};
 
 /// How long a first fragment is remembered, in nanoseconds.

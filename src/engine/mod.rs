@@ -26,7 +26,7 @@ use crate::base::site::{ExistingFlows, FragmentMode};
 use crate::base::time::Now;
 use crate::packet::{Fault, Key, KeyBits, Parsed, Passed};
 use flow::tcp::Side;
-use flow::{Again, Flows};
+use flow::{Again, Flows, Known, Probes};
 use fragments::{Fate, Fragments, refused};
 use judge::{Standing, Track, judge};
 
@@ -59,6 +59,7 @@ pub struct Engine {
     flows: Flows,
     fragments: Fragments,
     counters: Counters,
+    probes: Probes,
     worker: WorkerId,
     /// The latest moment seen: time never runs backwards (GW-26).
     now: Now,
@@ -67,13 +68,12 @@ pub struct Engine {
 impl Engine {
     /// An engine with empty tables. All memory is taken here.
     pub fn new(program: Arc<Program>, settings: &Settings) -> Engine {
-        let mut flows = Flows::new(&settings.flows, settings.seed);
-        flows.set_generation(program.generation, false);
         Engine {
             program,
-            flows,
+            flows: Flows::new(&settings.flows, settings.seed),
             fragments: Fragments::new(settings.datagrams, settings.seed),
             counters: Counters::default(),
+            probes: Probes::default(),
             worker: settings.worker,
             now: Now(0),
         }
@@ -98,10 +98,10 @@ impl Engine {
     /// the packet line.
     pub fn adopt(&mut self, program: Arc<Program>) -> Arc<Program> {
         match program.existing_flows {
-            ExistingFlows::Keep => self.flows.set_generation(program.generation, false),
-            ExistingFlows::Revalidate => self.flows.set_generation(program.generation, true),
+            ExistingFlows::Keep => self.flows.adopt(false),
+            ExistingFlows::Revalidate => self.flows.adopt(true),
             ExistingFlows::Flush => {
-                self.flows.set_generation(program.generation, false);
+                self.flows.adopt(false);
                 self.flows.clear();
                 self.fragments.clear();
             }
@@ -119,33 +119,49 @@ impl Engine {
 
     /// Decides every packet of the batch, in order.
     ///
-    /// Cases by frequency: packets of a flow (one look-up, no stage asked unless there are stateless layers), new packets (all
-    /// stages), fragments, packets without a key (their parse outcome is the decision). A packet sees the flows as the ones
-    /// before it left them, so that a batch equals the same packets one by one.
+    /// The flows of all packets are found first ([`flow::Probes`]); then each is decided. Cases by frequency: packets that keep
+    /// the state of their flow (nothing else is asked), other packets of a flow, new packets (all stages), fragments, packets
+    /// without a key (their parse outcome is the decision). A packet sees the flows as the ones before it left them, so that a
+    /// batch equals the same packets one by one.
     pub fn process<T: Trace>(&mut self, batch: &mut Batch, trace: &mut T) {
-        for at in 0..batch.len() {
+        let count = batch.len();
+        self.flows.probe(&batch.keys[..count], &batch.parsed[..count], &mut self.probes);
+        // Whoever listens wants to hear what the stateless layers say of every packet.
+        let is_silent = !T::LISTENS || !self.program.has_stateless;
+        let needs_memory = self.program.has_stateless;
+        for at in 0..count {
             trace.begin(at);
             self.now = self.now.at_least(batch.times[at]);
-            let key = batch.keys[at];
-            let decision = match batch.parsed[at] {
-                Parsed::Key if !key.has(KeyBits::FIRST_FRAGMENT | KeyBits::LATER_FRAGMENT) => {
-                    self.decide(batch, at, &key, trace)
-                }
-                Parsed::Key => self.fragment(batch, at, &key, trace),
-                Parsed::Pass(passed) => {
-                    let reason = match passed {
-                        Passed::Ethertype(_) => Reason::PassEthertype,
-                        Passed::NeighbourDiscovery => Reason::NeighbourDiscovery,
-                    };
-                    Decision::new(Verdict::Allow, reason, Stage::Parse, FlowState::None)
-                }
-                Parsed::Malformed(fault) => self.malformed(&key, fault),
-            };
+            let (key, length) = (&batch.keys[at], batch.lengths[at]);
+            if is_silent && self.flows.pass(at, &self.probes, key, self.now, length, needs_memory) == Known::Passed {
+                batch.decisions[at] = ESTABLISHED;
+                self.counters.count(key.direction(), ESTABLISHED, length as usize);
+                continue;
+            }
+            let decision = self.decide_one(batch, at, trace);
             batch.decisions[at] = decision;
-            self.counters.count(key.direction(), decision, batch.lengths[at] as usize);
+            self.counters.count(batch.keys[at].direction(), decision, length as usize);
             self.program.hits.add(self.worker, decision.rule);
         }
-        self.flows.expire(self.now, EXPIRE_PER_PACKET * batch.len());
+        self.flows.expire(self.now, EXPIRE_PER_PACKET * count);
+    }
+
+    fn decide_one<T: Trace>(&mut self, batch: &Batch, at: usize, trace: &mut T) -> Decision {
+        let key = batch.keys[at];
+        match batch.parsed[at] {
+            Parsed::Key if !key.has(KeyBits::FIRST_FRAGMENT | KeyBits::LATER_FRAGMENT) => {
+                self.decide(batch, at, &key, trace)
+            }
+            Parsed::Key => self.fragment(batch, at, &key, trace),
+            Parsed::Pass(passed) => {
+                let reason = match passed {
+                    Passed::Ethertype(_) => Reason::PassEthertype,
+                    Passed::NeighbourDiscovery => Reason::NeighbourDiscovery,
+                };
+                Decision::new(Verdict::Allow, reason, Stage::Parse, FlowState::None)
+            }
+            Parsed::Malformed(fault) => self.malformed(&key, fault),
+        }
     }
 
     /// Reclaims expired flows while no packets come; `now` is the monotonic clock.
@@ -195,26 +211,31 @@ impl Engine {
 
     fn decide<T: Trace>(&mut self, batch: &Batch, at: usize, key: &Key, trace: &mut T) -> Decision {
         let quote = batch.quote(at);
-        let mut look = self.flows.look(key, quote, self.now);
+        let mut look = self.flows.look_probed(at, &self.probes, key, quote, self.now);
         if let Some(again) = look.again {
             match self.judge_again(key, again) {
-                Ok(()) => look = self.flows.look(key, quote, self.now),
+                Ok(()) => look = self.flows.look_probed(at, &self.probes, key, quote, self.now),
                 Err(decision) => return decision,
             }
         }
         if look.standing == Standing::Established && !self.program.has_stateless {
-            let decision = Decision::new(Verdict::Allow, Reason::Established, Stage::Flow, FlowState::Established);
             return match self.flows.commit(look.plan, Track::None, self.now, batch.lengths[at]) {
-                Ok(()) => decision,
-                Err(reason) => refuse_flow(decision, reason),
+                Ok(()) => ESTABLISHED,
+                Err(reason) => refuse_flow(ESTABLISHED, reason),
             };
         }
         let judgement = judge(&self.program, key, look.standing, trace);
         if judgement.decision.verdict() == Verdict::Deny {
             return judgement.decision;
         }
+        let is_plain = judgement.decision == ESTABLISHED && look.standing == Standing::Established;
         match self.flows.commit(look.plan, judgement.track, self.now, batch.lengths[at]) {
-            Ok(()) => judgement.decision,
+            Ok(()) => {
+                if is_plain {
+                    self.flows.remember(at, &self.probes, key);
+                }
+                judgement.decision
+            }
             Err(reason) => refuse_flow(judgement.decision, reason),
         }
     }
@@ -231,6 +252,9 @@ impl Engine {
         Ok(())
     }
 }
+
+/// A packet of a flow that nobody had anything to say about.
+const ESTABLISHED: Decision = Decision::new(Verdict::Allow, Reason::Established, Stage::Flow, FlowState::Established);
 
 /// A packet that every layer allowed and the flow table has no room for.
 fn refuse_flow(decision: Decision, reason: Reason) -> Decision {

@@ -53,6 +53,9 @@ pub enum Event {
 
 /// Receives events; a packet's events come between its `begin` and the next one's.
 pub trait Trace {
+    /// Whether anybody wants the events; if not, what leads to none but established packets may be skipped.
+    const LISTENS: bool = true;
+
     /// The events of this packet of the burst follow.
     fn begin(&mut self, packet: usize);
     /// Something happened.
@@ -64,6 +67,8 @@ pub trait Trace {
 pub struct NoTrace;
 
 impl Trace for NoTrace {
+    const LISTENS: bool = false;
+
     #[inline(always)]
     fn begin(&mut self, _packet: usize) {}
     #[inline(always)]

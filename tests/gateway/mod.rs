@@ -115,7 +115,7 @@ impl Gateway {
     }
 
     /// The flows that are remembered, expired but unreclaimed ones included.
-    pub fn flows(&self) -> impl Iterator<Item = &Flow> {
+    pub fn flows(&self) -> impl Iterator<Item = Flow> {
         self.engine.flows().table().iter()
     }
 

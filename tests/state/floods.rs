@@ -162,7 +162,12 @@ fn gw_24_a_flood_of_two_million_syns_leaves_connections_alone() {
     target.check("after the flood", &syn, IN, later, NEW);
     target.check("a failsafe connection, too", &failsafe_syn, IN, later, FAILSAFE);
     target.check("the administrator is still there", &session, IN, later, KNOWN);
-    assert_eq!(target.engine.flows().table().used(), CONNECTIONS as usize + 3, "expired entries are reclaimed first");
+    // Room is made for whoever needs it; the rest goes in bounded steps, so that no burst waits for 32,768 of them.
+    assert!(target.engine.flows().table().half_open() < CAPACITY / 2, "expired entries are reclaimed first");
+    for _ in 0..CAPACITY / 64 {
+        target.engine.idle(later);
+    }
+    assert_eq!(target.engine.flows().table().used(), CONNECTIONS as usize + 3, "in the end all of them");
 }
 
 #[test]

@@ -3,14 +3,22 @@
 //! A look-up changes nothing, so that a packet that any layer denies changes nothing (GW-10): [`Flows::look`] returns the
 //! standing and a [`Plan`], and [`Flows::commit`] carries the plan out for an allowed packet.
 
+mod buckets;
+mod burst;
+mod entry;
+pub mod key;
+mod state;
 pub mod table;
 pub mod tcp;
+mod timers;
 
 use crate::base::time::Now;
 use crate::engine::decision::Reason;
 use crate::engine::judge::{Standing, Track};
 use crate::packet::{Key, KeyBits, Tuple};
-use table::{Flow, FlowKey, State, Table, Timeouts};
+pub use burst::{Known, Probes};
+use key::FlowKey;
+use table::{Flow, State, Table, Timeouts};
 use tcp::{Segment, Side, TcpState, Transition, Windows};
 
 /// Sizes and times of the flow table.
@@ -69,7 +77,7 @@ pub struct Look {
     pub standing: Standing,
     /// For [`Flows::commit`].
     pub plan: Plan,
-    /// For a flow that must be judged again (GW-23): whether this packet comes from its responder.
+    /// The flow must be judged again first (GW-23).
     pub again: Option<Again>,
 }
 
@@ -87,9 +95,10 @@ pub struct Again {
 pub struct Flows {
     table: Table,
     is_loose: bool,
-    /// Flows allowed by an earlier generation are judged again.
-    revalidate_before: u32,
-    generation: u32,
+    /// Programs adopted so far; begins anew where 16 bits end.
+    epoch: u16,
+    /// Flows allowed last in an earlier epoch are judged again.
+    revalidate_before: u16,
 }
 
 impl Flows {
@@ -98,8 +107,8 @@ impl Flows {
         Flows {
             table: Table::new(settings.capacity, settings.timeouts, seed),
             is_loose: settings.is_loose,
+            epoch: 1,
             revalidate_before: 0,
-            generation: 0,
         }
     }
 
@@ -108,11 +117,17 @@ impl Flows {
         &self.table
     }
 
-    /// New flows are allowed by this generation from now on; with `revalidate` older ones are judged again.
-    pub fn set_generation(&mut self, generation: u64, revalidate: bool) {
-        self.generation = generation as u32;
+    /// Another program allows from now on; with `revalidate` it judges again what earlier ones have allowed. Cost: proportional
+    /// to the table once in 65,534 programs.
+    pub fn adopt(&mut self, revalidate: bool) {
+        if self.epoch == u16::MAX {
+            let limit = self.revalidate_before;
+            self.table.renumber(|epoch| u16::from(epoch >= limit));
+            (self.epoch, self.revalidate_before) = (1, 1);
+        }
+        self.epoch += 1;
         if revalidate {
-            self.revalidate_before = self.generation;
+            self.revalidate_before = self.epoch;
         }
     }
 
@@ -139,26 +154,34 @@ impl Flows {
             return nothing(Standing::New);
         }
         let Some((flow_key, is_low)) = FlowKey::of(&tuple_of(key)) else { return nothing(Standing::New) };
-        let found = self.table.find(&flow_key, now).and_then(|slot| Some((slot, self.table.get(slot)?)));
+        let slot = self.table.find(&flow_key, now);
+        self.look_at(key, flow_key, is_low, slot, now)
+    }
+
+    /// What the table says of a packet whose live flow, if any, is in this slot.
+    #[inline]
+    fn look_at(&self, key: &Key, flow_key: FlowKey, is_low: bool, slot: Option<u32>, now: Now) -> Look {
+        let nothing = |standing| Look { standing, plan: Plan::Nothing, again: None };
+        let found = slot.and_then(|slot| Some((slot, self.table.get(slot)?)));
         let fresh = |state, windows, is_picked_up| Flow {
             key: flow_key,
             last: now,
             windows,
             bytes: 0,
             packets: 0,
-            generation: self.generation,
+            epoch: self.epoch,
             state,
             is_low_initiator: is_low,
             is_picked_up,
             is_groups_only: false,
         };
         match (key.protocol, found) {
-            (6, found) => self.look_tcp(key, is_low, found, fresh),
+            (6, found) => self.look_tcp(key, is_low, found.as_ref(), fresh),
             (_, Some((slot, flow))) => {
                 let side = flow.side(is_low);
                 let state =
                     if flow.state == State::Udp && side == Side::Responder { State::UdpStream } else { flow.state };
-                self.belongs(slot, flow, side, Plan::Update { slot, state, windows: flow.windows })
+                self.belongs(slot, &flow, side, Plan::Update { slot, state, windows: flow.windows })
             }
             (17, None) => {
                 Look { plan: Plan::Insert(fresh(State::Udp, Windows::UNKNOWN, false)), ..nothing(Standing::New) }
@@ -180,13 +203,13 @@ impl Flows {
         &self,
         key: &Key,
         is_low: bool,
-        found: Option<(u32, &Flow)>,
+        found: Option<&(u32, Flow)>,
         fresh: impl Fn(State, Windows, bool) -> Flow,
     ) -> Look {
         let look = |standing, plan| Look { standing, plan, again: None };
         let Some(segment) = Segment::of(key.tcp_flags) else { return look(Standing::Invalid, Plan::Nothing) };
         let opening = || fresh(State::Tcp(TcpState::SynSent), tcp::opened(key), false);
-        let Some((slot, flow)) = found else {
+        let Some(&(slot, ref flow)) = found else {
             return match segment {
                 Segment::Syn => look(Standing::New, Plan::Insert(opening())),
                 Segment::Ack if self.is_loose => {
@@ -218,8 +241,7 @@ impl Flows {
 
     #[inline]
     fn belongs(&self, slot: u32, flow: &Flow, side: Side, plan: Plan) -> Look {
-        let is_old = flow.generation.wrapping_sub(self.revalidate_before) as i32 >= 0;
-        let again = if is_old { None } else { Some(Again { slot, side }) };
+        let again = if flow.epoch >= self.revalidate_before { None } else { Some(Again { slot, side }) };
         let standing = if flow.is_groups_only { Standing::GroupsOnly } else { Standing::Established };
         Look { standing, plan, again }
     }
@@ -247,7 +269,7 @@ impl Flows {
                 Ok(())
             }
             Plan::Update { slot, state, windows } => {
-                let generation = self.generation;
+                let epoch = self.epoch;
                 self.table.update(slot, |flow| {
                     flow.count(bytes);
                     flow.state = state;
@@ -257,7 +279,7 @@ impl Flows {
                         flow.is_groups_only = false;
                     }
                     if track != Track::None {
-                        flow.generation = generation;
+                        flow.epoch = epoch;
                     }
                 });
                 Ok(())
@@ -265,35 +287,44 @@ impl Flows {
             Plan::Insert(_) | Plan::Replace { .. } if track == Track::None => Ok(()),
             Plan::Insert(mut flow) => {
                 flow.count(bytes);
-                let is_groups_only = track == Track::GroupsOnly;
-                self.table.expire_all(now);
-                self.check_half_open(&flow)?;
-                if self.table.used() >= self.table.capacity() {
+                flow.is_groups_only = track == Track::GroupsOnly;
+                self.check_half_open(&flow, now)?;
+                let has_room = |table: &Table| table.used() < table.capacity();
+                if !has_room(&self.table) {
+                    self.table.reclaim(now, has_room);
+                }
+                if !has_room(&self.table) {
                     let oldest = self.table.oldest_half_open().ok_or(Reason::FlowTableFull)?;
                     self.table.remove(oldest);
                 }
-                self.table.insert(Flow { is_groups_only, ..flow }).map(|_| ()).ok_or(Reason::FlowTableFull)
+                self.table.insert(flow).map(|_| ()).ok_or(Reason::FlowTableFull)
             }
             Plan::Replace { slot, mut flow } => {
                 flow.count(bytes);
-                let is_groups_only = track == Track::GroupsOnly;
-                self.table.expire_all(now);
-                self.check_half_open(&flow)?;
+                flow.is_groups_only = track == Track::GroupsOnly;
+                self.check_half_open(&flow, now)?;
                 self.table.remove(slot);
-                self.table.insert(Flow { is_groups_only, ..flow }).map(|_| ()).ok_or(Reason::FlowTableFull)
+                self.table.insert(flow).map(|_| ()).ok_or(Reason::FlowTableFull)
             }
         }
     }
 
-    fn check_half_open(&self, flow: &Flow) -> Result<(), Reason> {
+    /// Whether a half-open flow may be made. Expired ones are reclaimed before it is refused (GW-24).
+    #[inline]
+    fn check_half_open(&mut self, flow: &Flow, now: Now) -> Result<(), Reason> {
         let limit = (self.table.capacity() / 2).max(1);
-        if flow.state.is_half_open() && self.table.half_open() >= limit { Err(Reason::HalfOpenLimit) } else { Ok(()) }
+        let is_below = |table: &Table| table.half_open() < limit;
+        if !flow.state.is_half_open() || is_below(&self.table) {
+            return Ok(());
+        }
+        self.table.reclaim(now, is_below);
+        if is_below(&self.table) { Ok(()) } else { Err(Reason::HalfOpenLimit) }
     }
 
-    /// The current generation has allowed this flow.
+    /// The current program has allowed this flow.
     pub fn renew(&mut self, slot: u32) {
-        let generation = self.generation;
-        self.table.update(slot, |flow| flow.generation = generation);
+        let epoch = self.epoch;
+        self.table.update(slot, |flow| flow.epoch = epoch);
     }
 
     /// Ends a flow that a new program denies (GW-23).

@@ -1,0 +1,195 @@
+//! Stage `flow`: keys of flows in bursts of 32 in, nanoseconds per key out: hits, misses, insertion and expiry by number of
+//! flows. Run with `cargo bench --bench flow`; an argument names the largest number of flows.
+//!
+//! The keys of hits are random flows of the table, so that nothing helps but overlapping the misses of a burst: the shape in
+//! which bulk look-ups of hash tables are measured. Each figure is the best of several passes.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use ringwall::base::address::Direction;
+use ringwall::base::time::Now;
+use ringwall::engine::flow::key::FlowKey;
+use ringwall::engine::flow::table::{Flow, NIL, State, Table};
+use ringwall::engine::flow::tcp::Windows;
+use ringwall::engine::flow::{FlowSettings, Flows, Known, Probes};
+use ringwall::packet::{Key, KeyBits, Parsed, Tuple};
+
+const BURST: usize = 32;
+const LOOK_UPS: usize = 1 << 22;
+const PASSES: usize = 5;
+const SEED: [u64; 2] = [0x0123_4567_89ab_cdef, 0x0fed_cba9_8765_4321];
+
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+}
+
+/// The packet of flow number n; another one for each n.
+fn packet(n: u64, is_v6: bool) -> Key {
+    let mixed = (n as u32).wrapping_mul(0x9e37_79b1);
+    let spread = |address: u128| if is_v6 { 0x2001_0db8 << 96 | address << 64 | address } else { address };
+    Key {
+        src: spread(u128::from(0x0a00_0000 | mixed >> 8)),
+        dst: spread(u128::from(0xc0a8_0000 | mixed & 0xff)),
+        sport: 1024 + (n % 50_000) as u16,
+        dport: 443,
+        protocol: 17,
+        bits: KeyBits(KeyBits::L4 | if is_v6 { KeyBits::V6 } else { 0 }),
+        ..Key::EMPTY
+    }
+}
+
+fn tuple(key: &Key) -> Tuple {
+    let is_v6 = u8::from(key.has(KeyBits::V6));
+    Tuple { src: key.src, dst: key.dst, sport: key.sport, dport: key.dport, protocol: key.protocol, is_v6 }
+}
+
+fn flow(key: &Key) -> Option<Flow> {
+    let (key, is_low_initiator) = FlowKey::of(&tuple(key))?;
+    Some(Flow {
+        key,
+        last: Now(0),
+        windows: Windows::UNKNOWN,
+        bytes: 0,
+        packets: 0,
+        epoch: 1,
+        state: State::Udp,
+        is_low_initiator,
+        is_picked_up: false,
+        is_groups_only: false,
+    })
+}
+
+/// Nanoseconds per item of the best pass.
+fn best(items: usize, mut pass: impl FnMut()) -> f64 {
+    let once = |pass: &mut dyn FnMut()| {
+        let start = Instant::now();
+        pass();
+        start.elapsed().as_secs_f64() * 1e9 / items as f64
+    };
+    (0..PASSES).map(|_| once(&mut pass)).fold(f64::INFINITY, f64::min)
+}
+
+fn look_ups(table: &Table, keys: &[FlowKey]) -> f64 {
+    best(keys.len(), || {
+        let mut found = 0usize;
+        let (mut hashes, mut slots) = ([0u64; BURST], [NIL; BURST]);
+        for burst in keys.chunks_exact(BURST) {
+            for (hash, key) in hashes.iter_mut().zip(burst) {
+                *hash = table.hash(key);
+            }
+            let mut to = slots.iter_mut();
+            table.candidates(hashes.iter().copied(), |slot| {
+                if let Some(to) = to.next() {
+                    *to = slot;
+                }
+            });
+            for ((key, hash), slot) in burst.iter().zip(hashes).zip(slots) {
+                let slot = if table.holds(slot, key) { Some(slot) } else { table.find_by_hash(key, hash) };
+                found += usize::from(slot.is_some());
+            }
+        }
+        black_box(found);
+    })
+}
+
+/// Bursts of packets through the table with all that an established flow costs.
+fn passes(flows: &mut Flows, keys: &[Key]) -> f64 {
+    let mut probes = Probes::default();
+    let parsed = [Parsed::Key; BURST];
+    best(keys.len(), || {
+        let mut passed = 0usize;
+        for burst in keys.chunks_exact(BURST) {
+            flows.probe(burst, &parsed, &mut probes);
+            for (at, key) in burst.iter().enumerate() {
+                passed += usize::from(flows.pass(at, &probes, key, Now(1), 60, false) == Known::Passed);
+            }
+        }
+        assert_eq!(passed, keys.len() / BURST * BURST);
+    })
+}
+
+fn measure(count: usize, is_v6: bool) {
+    let settings = FlowSettings { capacity: count, ..FlowSettings::default() };
+    let new = || Table::new(count, settings.timeouts, SEED);
+    let mut table = new();
+    let flows: Vec<Flow> = (0..count as u64).filter_map(|n| flow(&packet(n, is_v6))).collect();
+    let fresh = best(count, || {
+        table = new();
+        for flow in &flows {
+            black_box(table.insert(*flow));
+        }
+    });
+    // Taken out at random and put back: what a table is like after a day.
+    let mut dice = Dice(1);
+    let churn = count.min(1 << 20);
+    let inserted = best(churn, || {
+        for _ in 0..churn {
+            if let Some(slot) = table.find(&flows[dice.roll() as usize % count].key, Now(0)) {
+                table.remove(slot);
+            }
+        }
+        for flow in &flows {
+            if table.used() < count && table.find(&flow.key, Now(0)).is_none() {
+                table.insert(*flow);
+            }
+        }
+    });
+    let mut random =
+        |from: usize| -> Vec<u64> { (0..LOOK_UPS).map(|_| (from + dice.roll() as usize % count) as u64).collect() };
+    let (known, unknown) = (random(0), random(count));
+    let keys = |numbers: &[u64]| -> Vec<FlowKey> {
+        numbers.iter().filter_map(|&n| FlowKey::of(&tuple(&packet(n, is_v6)))).map(|found| found.0).collect()
+    };
+    let (hit, miss) = (look_ups(&table, &keys(&known)), look_ups(&table, &keys(&unknown)));
+    let bytes = table.bytes() as f64 / table.capacity() as f64;
+    let later = Now(settings.timeouts[State::Udp.index()]);
+    let start = Instant::now();
+    let mut expired = 0;
+    while table.used() > 0 {
+        expired += table.expire(later, 4 * BURST);
+    }
+    let expiry = start.elapsed().as_secs_f64() * 1e9 / expired.max(1) as f64;
+    drop(table);
+
+    let mut engine = Flows::new(&settings, SEED);
+    for n in 0..count as u64 {
+        let look = engine.look(&packet(n, is_v6), &Tuple::default(), Now(0));
+        let _ = engine.commit(look.plan, ringwall::engine::judge::Track::Full, Now(0), 60);
+        // The responder's packet makes it a stream.
+        let there = packet(n, is_v6);
+        let back = Key { src: there.dst, dst: there.src, sport: there.dport, dport: there.sport, ..there };
+        let look = engine.look(&back, &Tuple::default(), Now(0));
+        let _ = engine.commit(look.plan, ringwall::engine::judge::Track::None, Now(0), 60);
+    }
+    let packets: Vec<Key> = known.iter().take(1 << 20).map(|&n| packet(n, is_v6)).collect();
+    let established = passes(&mut engine, &packets);
+    println!(
+        "{:>9} {:>4} {hit:>8.1} {miss:>8.1} {established:>12.1} {fresh:>8.1} {inserted:>8.1} {expiry:>8.1} {bytes:>8.1}",
+        count,
+        if is_v6 { "v6" } else { "v4" }
+    );
+}
+
+fn main() {
+    let most: usize = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(1 << 20);
+    assert_eq!(Direction::Inbound as u8, 0, "packets of a direction have keys without a bit for it");
+    println!("nanoseconds per item, best of {PASSES}; bursts of {BURST} random keys");
+    println!(
+        "{:>9} {:>4} {:>8} {:>8} {:>12} {:>8} {:>8} {:>8} {:>8}",
+        "flows", "", "hit", "miss", "established", "fill", "churn", "expiry", "bytes"
+    );
+    for count in [10_000, 100_000, 1 << 20, 8 << 20] {
+        if count <= most {
+            measure(count, false);
+        }
+    }
+    measure(1 << 17, true);
+}

@@ -1,0 +1,195 @@
+//! A keyed hash in, the slots of entries that may have it out: one cache line per bucket.
+//!
+//! ```text
+//!  bucket, 64 bytes:  | displaced | word 1 | word 2 | ... | word 15 |
+//!  word, 32 bits:     | tag: upper bits, never 0 | slot: lower bits, as many as the capacity needs |    0 = empty
+//! ```
+//! A look-up compares the tags of a whole line at once. An entry whose home bucket is full goes to the next one with room; each
+//! full bucket that it passed counts it as displaced, so that a look-up goes on only where somebody went on. With ten entries
+//! to a line of fifteen, under one in a hundred lives away from home.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::base::pages::Pages;
+
+/// Words of a line, the first of which counts.
+const WORDS: usize = 16;
+/// Entries per bucket at full capacity.
+const LOAD: usize = 10;
+
+/// One bucket.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line {
+    words: [u32; WORDS],
+}
+
+impl Line {
+    /// Bit i: word i, under the mask, is what is wanted. The first word never is.
+    #[inline]
+    fn matches(&self, mask: u32, wanted: u32) -> u32 {
+        let mut found = 0;
+        for (i, word) in self.words.iter().enumerate() {
+            found |= u32::from(word & mask == wanted) << i;
+        }
+        found & !1
+    }
+}
+
+/// The buckets of a table.
+#[derive(Clone, Debug)]
+pub(super) struct Buckets {
+    lines: Pages<Line>,
+    /// The bits of a word that are tag.
+    tags: u32,
+}
+
+impl Buckets {
+    /// Empty buckets for this many entries, at most 2^28.
+    pub fn new(capacity: usize) -> Buckets {
+        let slot_bits = usize::BITS - capacity.saturating_sub(1).leading_zeros();
+        Buckets { lines: Pages::zeroed(capacity.div_ceil(LOAD).max(1)), tags: u32::MAX << slot_bits.min(28) }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.lines.bytes()
+    }
+
+    /// Forgets every entry.
+    pub fn clear(&mut self) {
+        self.lines.fill(Line::zeroed());
+    }
+
+    /// The bucket that an entry goes to first.
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        (((hash >> 32) * self.lines.len() as u64) >> 32) as usize
+    }
+
+    /// The tag bits of a word with this hash.
+    #[inline]
+    fn tag(&self, hash: u64) -> u32 {
+        let tag = hash as u32 & self.tags;
+        if tag == 0 { self.tags & self.tags.wrapping_neg() } else { tag }
+    }
+
+    #[inline]
+    fn next(&self, bucket: usize) -> usize {
+        if bucket + 1 < self.lines.len() { bucket + 1 } else { 0 }
+    }
+
+    /// For each hash the slot of the first entry with its tag in its home bucket, or else `none`. The loads are independent, so
+    /// that the misses of a burst overlap.
+    #[inline]
+    pub fn candidates(&self, hashes: impl Iterator<Item = u64>, none: u32, mut give: impl FnMut(u32)) {
+        let lines: &[Line] = &self.lines;
+        for hash in hashes {
+            let Some(line) = lines.get(self.home(hash)) else { continue };
+            let found = line.matches(self.tags, self.tag(hash));
+            // Without a match 32 bits count as zero: the first word is looked at and not used.
+            let word = line.words[found.trailing_zeros() as usize % WORDS];
+            give(if found == 0 { none } else { word & !self.tags });
+        }
+    }
+
+    /// The first slot with this hash's tag that `is_it` accepts. Cost: one line, and one more for each that was full.
+    #[inline]
+    pub fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let lines: &[Line] = &self.lines;
+        let tag = self.tag(hash);
+        let mut bucket = self.home(hash);
+        for _ in 0..lines.len() {
+            let line = lines.get(bucket)?;
+            let mut found = line.matches(self.tags, tag);
+            while found != 0 {
+                let slot = line.words[found.trailing_zeros() as usize % WORDS] & !self.tags;
+                if is_it(slot) {
+                    return Some(slot);
+                }
+                found &= found - 1;
+            }
+            if line.words[0] == 0 {
+                return None;
+            }
+            bucket = self.next(bucket);
+        }
+        None
+    }
+
+    /// Puts a slot in. There is room as long as there are no more entries than the capacity.
+    #[inline]
+    pub fn insert(&mut self, hash: u64, slot: u32) {
+        let word = self.tag(hash) | slot;
+        let mut bucket = self.home(hash);
+        for _ in 0..self.lines.len() {
+            let next = self.next(bucket);
+            let Some(line) = self.lines.get_mut(bucket) else { return };
+            let empty = line.matches(u32::MAX, 0);
+            if empty != 0 {
+                line.words[empty.trailing_zeros() as usize % WORDS] = word;
+                return;
+            }
+            line.words[0] += 1;
+            bucket = next;
+        }
+    }
+
+    /// Takes a slot out that was put in with this hash.
+    #[inline]
+    pub fn remove(&mut self, hash: u64, slot: u32) {
+        let word = self.tag(hash) | slot;
+        let mut bucket = self.home(hash);
+        for _ in 0..self.lines.len() {
+            let next = self.next(bucket);
+            let Some(line) = self.lines.get_mut(bucket) else { return };
+            let found = line.matches(u32::MAX, word);
+            if found != 0 {
+                line.words[found.trailing_zeros() as usize % WORDS] = 0;
+                return;
+            }
+            line.words[0] = line.words[0].saturating_sub(1);
+            bucket = next;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Buckets against a map, with hashes that share homes and tags.
+    #[test]
+    fn slots_are_found_by_their_hash_until_they_are_taken_out() {
+        for capacity in [1usize, 2, 16, 100, 1000] {
+            let mut buckets = Buckets::new(capacity);
+            let mut held: BTreeMap<u32, u64> = BTreeMap::new();
+            let mut dice = 1u64;
+            for step in 0..20_000 {
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let slot = (dice >> 33) as u32 % capacity as u32;
+                // Eight homes and four tags.
+                let hash = (dice >> 20 & 7) << 61 | (dice >> 25 & 3) << 29;
+                match held.remove(&slot) {
+                    Some(old) => buckets.remove(old, slot),
+                    None => {
+                        buckets.insert(hash, slot);
+                        held.insert(slot, hash);
+                    }
+                }
+                if step % 50 == 0 {
+                    for slot in 0..capacity as u32 {
+                        let hash = held.get(&slot);
+                        let found = buckets.find(*hash.unwrap_or(&dice), |found| found == slot);
+                        assert_eq!(found, hash.map(|_| slot), "capacity {capacity} step {step}");
+                    }
+                }
+            }
+            for (slot, hash) in held {
+                buckets.remove(hash, slot);
+            }
+            assert!(buckets.lines.iter().all(|line| line.words == [0; WORDS]), "nothing is left, no count either");
+        }
+    }
+}
