@@ -181,7 +181,11 @@ impl Split {
             }
         }
         for list in &lists {
-            list.next.iter().take(list.len).for_each(|&at| prefetch(records, at as usize));
+            for &at in list.next.iter().take(list.len) {
+                if let Some(record) = records.get(at as usize) {
+                    prefetch(record);
+                }
+            }
         }
         let mut port_classes = [[0u32; WIDTH]; GROUPS];
         for (g, group) in groups.iter().enumerate().take(GROUPS) {
