@@ -8,6 +8,8 @@ pub mod parse;
 
 mod network;
 
+mod plain;
+
 mod transport;
 
 mod quote;

@@ -5,7 +5,7 @@
 //! access is checked when this file is compiled.
 
 use super::key::{Key, KeyBits, Tuple};
-use super::{network, transport};
+use super::{network, plain, transport};
 use crate::base::address::Direction;
 
 /// Ethertype of IPv4.
@@ -113,6 +113,9 @@ pub enum Fault {
 /// written exactly if the key has [`KeyBits::QUOTE`]. O(headers), or O(frame) with `verify_l4_checksum`.
 #[inline]
 pub fn parse(frame: &[u8], direction: Direction, options: &Options, key: &mut Key, quote: &mut Tuple) -> Parsed {
+    if !options.verify_l4_checksum && plain::parse(frame, direction, key) {
+        return Parsed::Key;
+    }
     *key = Key::EMPTY;
     if let Direction::Outbound = direction {
         key.bits.0 = KeyBits::OUTBOUND;

@@ -1,0 +1,115 @@
+//! A frame of the most frequent kind in, its key out: TCP or UDP over IPv4, no VLAN tag, no IP options, not a fragment, nothing
+//! wrong. Every other frame is left to the parser that knows them all, which gives these the same key.
+
+use super::checksum;
+use super::key::{Key, KeyBits};
+use super::parse::ETHERTYPE_IPV4;
+use super::transport::protocol;
+use crate::base::address::Direction;
+
+/// Bytes of the link header and of an IPv4 header without options.
+const LINK: usize = 14;
+const NETWORK: usize = 20;
+/// Bytes looked at: those headers, and as much as a TCP header has at least.
+const HEADERS: usize = LINK + NETWORK + 20;
+
+const SYN: u8 = 2;
+
+/// Writes the key of a plain frame; says no, and writes nothing, to every other one. No branch between TCP and UDP: which comes
+/// next is a toss-up to a predictor.
+#[inline]
+pub(super) fn parse(frame: &[u8], direction: Direction, key: &mut Key) -> bool {
+    let Some(headers) = frame.first_chunk::<HEADERS>() else { return false };
+    let half = |at: usize| u16::from_be_bytes([headers[at], headers[at + 1]]);
+    let word = |at: usize| u32::from_be_bytes([headers[at], headers[at + 1], headers[at + 2], headers[at + 3]]);
+    let (ip, tcp) = (LINK, LINK + NETWORK);
+    let protocol = headers[ip + 9];
+    let (is_tcp, is_udp) = (protocol == protocol::TCP, protocol == protocol::UDP);
+    let Some((network, _)) = headers.split_at(ip).1.split_first_chunk::<NETWORK>() else { return false };
+    // Bytes of the segment; below 0 it is far beyond any frame.
+    let length = usize::from(half(ip + 2)).wrapping_sub(NETWORK);
+    let is_plain = (half(12) == ETHERTYPE_IPV4)
+        & (headers[ip] == 0x45)
+        & (half(ip + 6) & 0x3fff == 0)
+        & (length >= 20)
+        & (length <= frame.len() - (LINK + NETWORK))
+        & checksum::is_header_good(network);
+    let flags = headers[tcp + 13];
+    let header_length = if is_tcp { usize::from(headers[tcp + 12] >> 4) * 4 } else { 8 };
+    let udp_length = usize::from(half(tcp + 4));
+    let is_sound_tcp = is_tcp & (header_length >= 20) & (header_length <= length) & (flags & SYN == 0);
+    let is_sound_udp = is_udp & (udp_length >= 8) & (udp_length <= length);
+    if !(is_plain & (is_sound_tcp | is_sound_udp)) {
+        return false;
+    }
+    let of_tcp = u32::from(is_tcp).wrapping_neg();
+    let outbound = if let Direction::Outbound = direction { KeyBits::OUTBOUND } else { 0 };
+    *key = Key {
+        src: u128::from(word(ip + 12)),
+        dst: u128::from(word(ip + 16)),
+        sport: half(tcp),
+        dport: half(tcp + 2),
+        protocol,
+        tcp_flags: flags & of_tcp as u8,
+        bits: KeyBits(KeyBits::L4 | outbound),
+        seq: word(tcp + 4) & of_tcp,
+        ack: word(tcp + 8) & of_tcp,
+        window: half(tcp + 14) & of_tcp as u16,
+        payload: (length - header_length) as u16,
+        ..Key::EMPTY
+    };
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::{Options, PacketSpec, Parsed, Tuple, build, parse as parse_all};
+
+    /// The other way is taken with a VLAN tag, which alone must differ.
+    #[test]
+    fn a_plain_frame_has_the_key_that_the_whole_parser_gives_it() {
+        let spec = |protocol| PacketSpec::new([10, 1, 2, 3].into(), [192, 168, 255, 9].into(), protocol);
+        for protocol in [6, 17] {
+            for (len, tcp_flags) in [(0, 0x10), (6, 0x18), (12, 0x11), (1400, 0x04), (30, 0x12), (20, 0xff)] {
+                let base = spec(protocol);
+                let ends = PacketSpec { sport: 40_000, dport: 443, seq: 1 << 31, ack: 77, ..base };
+                let untagged = PacketSpec { tcp_flags, len, window: Some(512), ..ends };
+                let tagged = build(&PacketSpec { vlan: vec![7], ..untagged.clone() });
+                let frame = build(&untagged);
+                for direction in [Direction::Inbound, Direction::Outbound] {
+                    let (mut plain, mut whole, mut quote) = (Key::EMPTY, Key::EMPTY, Tuple::default());
+                    let is_plain = parse(&frame, direction, &mut plain);
+                    let has_room = if protocol == 6 { true } else { len >= 12 };
+                    let is_syn = protocol == 6 && tcp_flags & SYN != 0;
+                    assert_eq!(is_plain, has_room && !is_syn, "{protocol} {len} {tcp_flags}");
+                    let parsed = parse_all(&tagged, direction, &Options::default(), &mut whole, &mut quote);
+                    assert_eq!(parsed, Parsed::Key);
+                    whole.vlan = [Key::NO_VLAN; 2];
+                    assert!(!is_plain || plain == whole, "{plain:?} {whole:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_with_anything_wrong_is_not_plain() {
+        let base = PacketSpec::new([10, 1, 2, 3].into(), [192, 168, 255, 9].into(), 6);
+        let good = build(&PacketSpec { tcp_flags: 0x10, len: 20, ..base });
+        assert!(parse(&good, Direction::Inbound, &mut { Key::EMPTY }));
+        // Every bit of the headers that say what follows; not addresses alone, which the checksum covers as well.
+        for byte in (12..34).chain([46]) {
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[byte] ^= 1 << bit;
+                let (mut key, mut quote) = (Key::EMPTY, Tuple::default());
+                let is_plain = parse(&bad, Direction::Inbound, &mut key);
+                let whole = parse_all(&bad, Direction::Inbound, &Options::default(), &mut key, &mut quote);
+                assert!(!is_plain || whole == Parsed::Key, "byte {byte} bit {bit}");
+            }
+        }
+        for length in 0..good.len() {
+            assert!(!parse(&good[..length], Direction::Inbound, &mut { Key::EMPTY }), "{length}");
+        }
+    }
+}
