@@ -5,17 +5,22 @@
 
 #![allow(unsafe_code)]
 
-use std::cell::UnsafeCell;
+use std::io;
+use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
+use memmap2::{Advice, MmapMut, MmapOptions};
 
 use super::frame::{BURST, Frame, Frames};
 use super::pool::{Depot, MAGAZINE, POOL, Pool, depot};
 use super::port::Port;
 use crate::base::time::Now;
+
+/// Size and alignment of a huge page (x86-64 and ARM64 with 4 KiB pages).
+const HUGE: usize = 2 << 20;
 
 /// Stands where a frame has no time of its own.
 const NO_TIME: u64 = u64::MAX;
@@ -24,11 +29,17 @@ const NO_TIME: u64 = u64::MAX;
 ///
 /// INVARIANT: each chunk is held by exactly one of: a pool, the depot, a ring, a [`Frame`] token, or a wire during one call.
 struct Region {
-    bytes: Box<[UnsafeCell<u8>]>,
+    /// Owns the bytes; touched only through `first`.
+    _map: MmapMut,
+    /// The first chunk, at the beginning of a huge page.
+    first: NonNull<u8>,
+    chunks: usize,
     /// Bytes from one chunk to the next: an odd number of cache lines, so that frames spread over all sets of a cache.
     stride: usize,
     /// When the frame in a chunk was captured, or [`NO_TIME`].
     times: Box<[AtomicU64]>,
+    /// Whether any frame ever had a time of its own.
+    has_times: AtomicBool,
     frame_size: usize,
     depot: Depot,
 }
@@ -36,14 +47,40 @@ struct Region {
 // SAFETY: bytes of a chunk are touched only by who holds it (INVARIANT of Region), and chunks change threads only through rings
 // and queues, which order memory.
 unsafe impl Sync for Region {}
+// SAFETY: the pointer goes into the mapping that the region owns and takes along.
+unsafe impl Send for Region {}
 
 impl Region {
+    /// A region of so many chunks, on huge pages where there are any.
+    fn new(chunks: usize, frame_size: usize) -> io::Result<Region> {
+        let stride = (frame_size.div_ceil(64) | 1) * 64;
+        let length = chunks * stride;
+        let mut map = MmapOptions::new().len(length + HUGE).map_anon()?;
+        let skip = (map.as_ptr() as usize).wrapping_neg() % HUGE;
+        // Without huge pages it works as well.
+        let _ = map.advise_range(Advice::HugePage, skip, length);
+        let first = map.get_mut(skip..).and_then(|bytes| NonNull::new(bytes.as_mut_ptr()));
+        Ok(Region {
+            _map: map,
+            first: first.ok_or(io::ErrorKind::OutOfMemory)?,
+            chunks,
+            stride,
+            times: (0..chunks).map(|_| AtomicU64::new(NO_TIME)).collect(),
+            has_times: AtomicBool::new(false),
+            frame_size,
+            depot: depot(chunks),
+        })
+    }
+
     /// Where the bytes of a frame begin, if they lie within one chunk; the address of a frame is the number of its chunk.
     #[inline]
     fn start(&self, frame: &Frame) -> Option<*mut u8> {
-        let first = usize::try_from(frame.address).ok()?.checked_mul(self.stride)?;
-        let cells = self.bytes.get(first..first.checked_add(self.stride)?)?;
-        (frame.len() <= self.stride).then_some(UnsafeCell::raw_get(cells.as_ptr()))
+        let chunk = usize::try_from(frame.address).ok()?;
+        if chunk >= self.chunks || frame.len() > self.stride {
+            return None;
+        }
+        // SAFETY: chunk * stride < chunks * stride, which is the length of the mapping behind `first`.
+        Some(unsafe { self.first.as_ptr().add(chunk * self.stride) })
     }
 
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
@@ -117,11 +154,22 @@ impl Producer {
         self.next.wrapping_sub(self.consumed) < slots
     }
 
+    /// Entries that there is room for.
+    fn room(&mut self) -> usize {
+        self.consumed = self.ring.consumed.load(Ordering::Acquire);
+        self.ring.slots.len() - self.next.wrapping_sub(self.consumed) as usize
+    }
+
+    /// Adds an entry where there is room.
+    fn write(&mut self, entry: u64) {
+        self.ring.slot(self.next).store(entry, Ordering::Relaxed);
+        self.next = self.next.wrapping_add(1);
+    }
+
     fn push(&mut self, entry: u64) -> bool {
         let has_room = self.has_room();
         if has_room {
-            self.ring.slot(self.next).store(entry, Ordering::Relaxed);
-            self.next = self.next.wrapping_add(1);
+            self.write(entry);
         }
         has_room
     }
@@ -154,6 +202,19 @@ impl Consumer {
         let entry = self.ring.slot(self.next).load(Ordering::Relaxed);
         self.next = self.next.wrapping_add(1);
         Some(entry)
+    }
+
+    /// Takes as many entries as there are, `most` at most; returns how many.
+    fn take(&mut self, most: usize, mut each: impl FnMut(u64)) -> usize {
+        if (self.produced.wrapping_sub(self.next) as usize) < most {
+            self.produced = self.ring.produced.load(Ordering::Acquire);
+        }
+        let count = (self.produced.wrapping_sub(self.next) as usize).min(most);
+        for _ in 0..count {
+            each(self.ring.slot(self.next).load(Ordering::Relaxed));
+            self.next = self.next.wrapping_add(1);
+        }
+        count
     }
 
     fn release(&mut self) {
@@ -199,14 +260,8 @@ pub fn memory(ports: usize, slots: usize, frame_size: usize) -> Vec<Plugged> {
     let slots = slots.max(BURST).next_power_of_two();
     let each = 4 * slots + POOL + 2 * BURST;
     let chunks = ports * each;
-    let stride = (frame_size.div_ceil(64) | 1) * 64;
-    let region = Arc::new(Region {
-        stride,
-        bytes: (0..chunks * stride).map(|_| UnsafeCell::new(0)).collect(),
-        times: (0..chunks).map(|_| AtomicU64::new(NO_TIME)).collect(),
-        frame_size,
-        depot: depot(chunks),
-    });
+    // There is no answer to a lack of memory here; a vector would not give one either.
+    let region = Arc::new(Region::new(chunks, frame_size).expect("memory for the frames"));
     let plug = |position: usize| {
         let [fill, receive, transmit, completion] = [slots, slots, slots, slots].map(Ring::new);
         let first = (position * each) as u32;
@@ -235,18 +290,18 @@ pub fn memory(ports: usize, slots: usize, frame_size: usize) -> Vec<Plugged> {
 
 impl MemoryPort {
     fn refill(&mut self) {
-        while self.fill.has_room() {
+        for _ in 0..self.fill.room() {
             let Some(chunk) = self.pool.take() else { break };
-            self.fill.push(pack(chunk, 0));
+            self.fill.write(pack(chunk, 0));
         }
         self.fill.publish();
     }
 
     fn reclaim(&mut self) {
-        while let Some(entry) = self.completion.pop() {
-            self.pool.put(unpack(entry).0);
+        let pool = &mut self.pool;
+        if self.completion.take(usize::MAX, |entry| pool.put(unpack(entry).0)) > 0 {
+            self.completion.release();
         }
-        self.completion.release();
     }
 
     /// The same port for frames of at most this many bytes.
@@ -277,21 +332,24 @@ impl Port for MemoryPort {
     fn receive(&mut self, into: &mut Frames) -> usize {
         self.reclaim();
         self.refill();
-        let mut count = 0;
-        while into.room() > 0 {
-            let Some(entry) = self.receive.pop() else { break };
+        let pool = &mut self.pool;
+        let count = self.receive.take(into.room(), |entry| {
             let (chunk, length) = unpack(entry);
             if let Err(frame) = into.push(Region::frame(chunk, length)) {
-                self.recycle(frame);
+                pool.put(Region::chunk(&frame));
             }
-            count += 1;
+        });
+        if count > 0 {
+            self.receive.release();
         }
-        self.receive.release();
         count
     }
 
     #[inline]
     fn captured(&self, frame: &Frame) -> Option<Now> {
+        if !self.region.has_times.load(Ordering::Relaxed) {
+            return None;
+        }
         let time = self.region.times.get(Region::chunk(frame) as usize)?.load(Ordering::Relaxed);
         (time != NO_TIME).then_some(Now(time))
     }
@@ -308,12 +366,11 @@ impl Port for MemoryPort {
 
     #[inline]
     fn transmit(&mut self, frame: Frame) -> Result<(), Frame> {
-        if !self.transmit.has_room() {
-            self.transmit.publish();
-            return Err(frame);
+        if self.transmit.push(pack(Region::chunk(&frame), frame.len())) {
+            return Ok(());
         }
-        self.transmit.push(pack(Region::chunk(&frame), frame.len()));
-        Ok(())
+        self.transmit.publish();
+        Err(frame)
     }
 
     #[inline]
@@ -340,6 +397,7 @@ impl Wire {
 
     /// The same with the time at which the frame was captured.
     pub fn inject_at(&mut self, bytes: &[u8], time: Now) -> bool {
+        self.region.has_times.store(true, Ordering::Relaxed);
         self.place(bytes, time.0)
     }
 

@@ -3,9 +3,10 @@
 
 use crate::base::address::Direction;
 use crate::base::id::WorkerId;
+use crate::base::prefetch::prefetch;
 use crate::base::time::Now;
 use crate::engine::{Decision, Verdict};
-use crate::io::{Frames, Port};
+use crate::io::{Frame, Frames, Port};
 use crate::packet::complete_partial;
 use crate::worker::exchange::Exchange;
 use crate::worker::judge::Judge;
@@ -98,6 +99,16 @@ fn count(tally: &mut [Tally; 2], direction: Direction, bytes: usize) {
     let tally = &mut tally[direction as usize];
     tally.packets += 1;
     tally.bytes += bytes as u64;
+}
+
+/// So many frames before its turn the first line of a frame is fetched: the device has left it in a far cache, or in memory.
+const AHEAD: usize = 8;
+
+#[inline]
+fn fetch<P: Port>(port: &P, frame: Option<&Frame>) {
+    if let Some(first) = frame.and_then(|frame| port.bytes(frame).first()) {
+        prefetch(first);
+    }
 }
 
 /// Whether frames may belong to another worker.
@@ -231,7 +242,11 @@ impl<P: Port, J: Judge> Line<P, J> {
         fates.bursts += 1;
         judge.begin();
         let mut exchange = self.exchange.as_mut().filter(|_| sorting == Sorting::ByOwner);
+        for position in 0..frames.len().min(AHEAD) {
+            fetch(from, frames.get(position));
+        }
         for position in 0..frames.len() {
+            fetch(from, frames.get(position + AHEAD));
             let Some(frame) = frames.get(position) else { continue };
             let side = from.side(frame).unwrap_or(direction);
             judge.add(from.bytes(frame), side, from.captured(frame).unwrap_or(now));
@@ -259,15 +274,17 @@ impl<P: Port, J: Judge> Line<P, J> {
         for position in 0..frames.len() {
             let Some(mut frame) = frames.take(position) else { continue };
             let decision = judge.decision(judged);
-            tap.judged(Judged {
-                position: judged,
-                number: from.number(&frame),
-                frame: from.bytes(&frame),
-                direction: from.side(&frame).unwrap_or(direction),
-                now: from.captured(&frame).unwrap_or(now),
-                decision,
-                generation,
-            });
+            if T::LOOKS {
+                tap.judged(Judged {
+                    position: judged,
+                    number: from.number(&frame),
+                    frame: from.bytes(&frame),
+                    direction: from.side(&frame).unwrap_or(direction),
+                    now: from.captured(&frame).unwrap_or(now),
+                    decision,
+                    generation,
+                });
+            }
             judged += 1;
             let length = frame.len();
             if decision.verdict() == Verdict::Deny {
