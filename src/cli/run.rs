@@ -92,8 +92,11 @@ pub fn run(arguments: &RunArguments) -> u8 {
             None => Reload::Refuse(outcome.findings),
         }
     };
-    let judge =
-        |worker, load| (EngineJudge::new(load, &first.settings(worker, workers, seed)), LogTap(Arc::clone(&queue)));
+    let judge = |worker, load| {
+        let judge = EngineJudge::new(load, &first.settings(worker, workers, seed));
+        judge.populate();
+        (judge, LogTap(Arc::clone(&queue)))
+    };
     let done = thread::scope(|scope| {
         let writer = scope.spawn(|| log::write(&queue, writing));
         let done = daemon::run(&settings, first.load(), judge, |_| {}, reload);

@@ -46,6 +46,15 @@ impl Counters {
         self.logs += u64::from(decision.logs);
     }
 
+    /// Counts a decision about so many packets without Log actions.
+    #[inline]
+    pub fn count_many(&mut self, direction: Direction, decision: Decision, packets: Tally) {
+        let tally = &mut self.reasons[direction as usize][decision.verdict().index()][decision.reason.index()];
+        tally.packets += packets.packets;
+        tally.bytes += packets.bytes;
+        self.flows[decision.flow().index()] += packets.packets;
+    }
+
     /// Adds another worker's numbers.
     pub fn merge(&mut self, other: &Counters) {
         let mine = self.reasons.iter_mut().flatten().flatten();

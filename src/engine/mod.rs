@@ -15,18 +15,21 @@ pub mod trace;
 use std::sync::Arc;
 
 pub use batch::{BATCH, Batch};
+use counters::Tally;
+
 pub use counters::Counters;
 pub use decision::{Decision, FlowState, Layer, Reason, Stage, Verdict};
 pub use flow::FlowSettings;
 pub use program::Program;
 pub use trace::{NoTrace, Recorder, Trace};
 
+use crate::base::address::Direction;
 use crate::base::id::WorkerId;
 use crate::base::site::{ExistingFlows, FragmentMode};
 use crate::base::time::Now;
 use crate::packet::{Fault, Key, KeyBits, Parsed, Passed};
 use flow::tcp::Side;
-use flow::{Again, Flows, Known, Probes};
+use flow::{Again, Flows, Probes};
 use fragments::{Fate, Fragments, refused};
 use judge::{Standing, Track, judge};
 
@@ -126,24 +129,50 @@ impl Engine {
     pub fn process<T: Trace>(&mut self, batch: &mut Batch, trace: &mut T) {
         let count = batch.len();
         self.flows.probe(&batch.keys[..count], &batch.parsed[..count], &mut self.probes);
+        // Time never runs backwards (GW-26).
+        let (mut times, mut latest) = ([Now(0); BATCH], self.now);
+        for (time, own) in times.iter_mut().zip(&batch.times[..count]) {
+            latest = latest.at_least(*own);
+            *time = latest;
+        }
         // Whoever listens wants to hear what the stateless layers say of every packet.
-        let is_silent = !T::LISTENS || !self.program.has_stateless;
-        let needs_memory = self.program.has_stateless;
-        for at in 0..count {
-            trace.begin(at);
-            self.now = self.now.at_least(batch.times[at]);
-            let (key, length) = (&batch.keys[at], batch.lengths[at]);
-            if is_silent && self.flows.pass(at, &self.probes, key, self.now, length, needs_memory) == Known::Passed {
-                batch.decisions[at] = ESTABLISHED;
-                self.counters.count(key.direction(), ESTABLISHED, length as usize);
-                continue;
+        let may_pass = !T::LISTENS || !self.program.has_stateless;
+        let mut at = 0;
+        while at < count {
+            if may_pass {
+                let first = at;
+                at += self.pass(batch, first, &times[..count]);
+                (first..at).for_each(|at| trace.begin(at));
             }
-            let decision = self.decide_one(batch, at, trace);
-            batch.decisions[at] = decision;
-            self.counters.count(batch.keys[at].direction(), decision, length as usize);
-            self.program.hits.add(self.worker, decision.rule);
+            if at < count {
+                trace.begin(at);
+                self.now = times[at];
+                let decision = self.decide_one(batch, at, trace);
+                batch.decisions[at] = decision;
+                self.counters.count(batch.keys[at].direction(), decision, batch.lengths[at] as usize);
+                self.program.hits.add(self.worker, decision.rule);
+                at += 1;
+            }
         }
         self.flows.expire(self.now, EXPIRE_PER_PACKET * count);
+    }
+
+    /// Passes the packets from `first` on that keep the state of their flow, up to one that does not; returns how many.
+    #[inline]
+    fn pass(&mut self, batch: &mut Batch, first: usize, times: &[Now]) -> usize {
+        let (keys, lengths) = (&batch.keys[..times.len()], &batch.lengths[..times.len()]);
+        let needs_memory = self.program.has_stateless;
+        let passed = self.flows.pass(first, &self.probes, keys, times, lengths, needs_memory);
+        let mut tallies = [Tally::default(); 2];
+        for (key, length) in keys.iter().zip(lengths).skip(first).take(passed) {
+            let tally = &mut tallies[key.direction() as usize];
+            tally.packets += 1;
+            tally.bytes += u64::from(*length);
+        }
+        batch.decisions[first..first + passed].fill(ESTABLISHED);
+        self.counters.count_many(Direction::Inbound, ESTABLISHED, tallies[0]);
+        self.counters.count_many(Direction::Outbound, ESTABLISHED, tallies[1]);
+        passed
     }
 
     fn decide_one<T: Trace>(&mut self, batch: &Batch, at: usize, trace: &mut T) -> Decision {
@@ -219,7 +248,7 @@ impl Engine {
             }
         }
         if look.standing == Standing::Established && !self.program.has_stateless {
-            return match self.flows.commit(look.plan, Track::None, self.now, batch.lengths[at]) {
+            return match self.flows.commit(look.plan, Track::None, self.now, batch.lengths[at], None) {
                 Ok(()) => ESTABLISHED,
                 Err(reason) => refuse_flow(ESTABLISHED, reason),
             };
@@ -229,7 +258,8 @@ impl Engine {
             return judgement.decision;
         }
         let is_plain = judgement.decision == ESTABLISHED && look.standing == Standing::Established;
-        match self.flows.commit(look.plan, judgement.track, self.now, batch.lengths[at]) {
+        let vacancy = self.flows.vacancy(at, &self.probes);
+        match self.flows.commit(look.plan, judgement.track, self.now, batch.lengths[at], vacancy) {
             Ok(()) => {
                 if is_plain {
                     self.flows.remember(at, &self.probes, key);

@@ -89,6 +89,11 @@ impl<T: Trace> EngineJudge<T> {
         &self.engine
     }
 
+    /// Takes the memory of all tables from the kernel now, so that no packet waits for a page. Cost: writes it once.
+    pub fn populate(&self) {
+        self.engine.flows().table().populate();
+    }
+
     /// The burst judged last.
     pub fn batch(&self) -> &Batch {
         &self.batch

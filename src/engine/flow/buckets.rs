@@ -11,6 +11,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::base::pages::Pages;
+use crate::base::prefetch::prefetch;
 
 /// Words of a line, the first of which counts.
 const WORDS: usize = 16;
@@ -28,13 +29,25 @@ impl Line {
     /// Bit i: word i, under the mask, is what is wanted. The first word never is.
     #[inline]
     fn matches(&self, mask: u32, wanted: u32) -> u32 {
-        let mut found = 0;
-        for (i, word) in self.words.iter().enumerate() {
-            found |= u32::from(word & mask == wanted) << i;
+        // In this form the compiler compares all words at once.
+        let mut found = [0; WORDS];
+        for ((found, word), bit) in found.iter_mut().zip(self.words).zip(BITS) {
+            *found = u32::from(word & mask == wanted).wrapping_neg() & bit;
         }
-        found & !1
+        found.iter().fold(0, |all, bit| all | bit) & !1
     }
 }
+
+/// One bit for each word.
+const BITS: [u32; WORDS] = {
+    let mut bits = [1; WORDS];
+    let mut i = 1;
+    while i < WORDS {
+        bits[i] = bits[i - 1] << 1;
+        i += 1;
+    }
+    bits
+};
 
 /// The buckets of a table.
 #[derive(Clone, Debug)]
@@ -56,22 +69,25 @@ impl Buckets {
         self.lines.bytes()
     }
 
+    /// Takes all memory from the kernel now.
+    pub fn populate(&self) {
+        self.lines.populate();
+    }
+
     /// Forgets every entry.
     pub fn clear(&mut self) {
         self.lines.fill(Line::zeroed());
     }
 
-    /// The bucket that an entry goes to first.
+    /// The buckets for reading; taken once for a burst.
     #[inline]
-    fn home(&self, hash: u64) -> usize {
-        (((hash >> 32) * self.lines.len() as u64) >> 32) as usize
+    pub fn view(&self) -> View<'_> {
+        View { lines: &self.lines, tags: self.tags }
     }
 
-    /// The tag bits of a word with this hash.
     #[inline]
-    fn tag(&self, hash: u64) -> u32 {
-        let tag = hash as u32 & self.tags;
-        if tag == 0 { self.tags & self.tags.wrapping_neg() } else { tag }
+    fn home(&self, hash: u64) -> usize {
+        home(self.lines.len(), hash)
     }
 
     #[inline]
@@ -79,48 +95,10 @@ impl Buckets {
         if bucket + 1 < self.lines.len() { bucket + 1 } else { 0 }
     }
 
-    /// For each hash the slot of the first entry with its tag in its home bucket, or else `none`. The loads are independent, so
-    /// that the misses of a burst overlap.
-    #[inline]
-    pub fn candidates(&self, hashes: impl Iterator<Item = u64>, none: u32, mut give: impl FnMut(u32)) {
-        let lines: &[Line] = &self.lines;
-        for hash in hashes {
-            let Some(line) = lines.get(self.home(hash)) else { continue };
-            let found = line.matches(self.tags, self.tag(hash));
-            // Without a match 32 bits count as zero: the first word is looked at and not used.
-            let word = line.words[found.trailing_zeros() as usize % WORDS];
-            give(if found == 0 { none } else { word & !self.tags });
-        }
-    }
-
-    /// The first slot with this hash's tag that `is_it` accepts. Cost: one line, and one more for each that was full.
-    #[inline]
-    pub fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        let lines: &[Line] = &self.lines;
-        let tag = self.tag(hash);
-        let mut bucket = self.home(hash);
-        for _ in 0..lines.len() {
-            let line = lines.get(bucket)?;
-            let mut found = line.matches(self.tags, tag);
-            while found != 0 {
-                let slot = line.words[found.trailing_zeros() as usize % WORDS] & !self.tags;
-                if is_it(slot) {
-                    return Some(slot);
-                }
-                found &= found - 1;
-            }
-            if line.words[0] == 0 {
-                return None;
-            }
-            bucket = self.next(bucket);
-        }
-        None
-    }
-
     /// Puts a slot in. There is room as long as there are no more entries than the capacity.
     #[inline]
     pub fn insert(&mut self, hash: u64, slot: u32) {
-        let word = self.tag(hash) | slot;
+        let word = tag(self.tags, hash) | slot;
         let mut bucket = self.home(hash);
         for _ in 0..self.lines.len() {
             let next = self.next(bucket);
@@ -138,7 +116,7 @@ impl Buckets {
     /// Takes a slot out that was put in with this hash.
     #[inline]
     pub fn remove(&mut self, hash: u64, slot: u32) {
-        let word = self.tag(hash) | slot;
+        let word = tag(self.tags, hash) | slot;
         let mut bucket = self.home(hash);
         for _ in 0..self.lines.len() {
             let next = self.next(bucket);
@@ -151,6 +129,69 @@ impl Buckets {
             line.words[0] = line.words[0].saturating_sub(1);
             bucket = next;
         }
+    }
+}
+
+/// The bucket of this many that an entry goes to first.
+#[inline]
+fn home(buckets: usize, hash: u64) -> usize {
+    (((hash >> 32) * buckets as u64) >> 32) as usize
+}
+
+/// The tag of a word with this hash.
+#[inline]
+fn tag(tags: u32, hash: u64) -> u32 {
+    let tag = hash as u32 & tags;
+    if tag == 0 { tags & tags.wrapping_neg() } else { tag }
+}
+
+/// Buckets for reading.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View<'a> {
+    lines: &'a [Line],
+    tags: u32,
+}
+
+impl View<'_> {
+    /// Fetches the home bucket of a hash.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        if let Some(line) = self.lines.get(home(self.lines.len(), hash)) {
+            prefetch(line);
+        }
+    }
+
+    /// The slot of the first entry with this hash's tag in its home bucket, or else `none`.
+    #[inline]
+    pub fn candidate(&self, hash: u64, none: u32) -> u32 {
+        let Some(line) = self.lines.get(home(self.lines.len(), hash)) else { return none };
+        let found = line.matches(self.tags, tag(self.tags, hash));
+        // Without a match 32 bits count as zero: the first word is looked at and not used.
+        let word = line.words[found.trailing_zeros() as usize % WORDS];
+        if found == 0 { none } else { word & !self.tags }
+    }
+
+    /// The first slot with this hash's tag that `is_it` accepts. Cost: one line, and one more for each that was full.
+    #[inline]
+    pub fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let tag = tag(self.tags, hash);
+        let mut bucket = home(self.lines.len(), hash);
+        for _ in 0..self.lines.len() {
+            let line = self.lines.get(bucket)?;
+            let mut found = line.matches(self.tags, tag);
+            while found != 0 {
+                let slot = line.words[found.trailing_zeros() as usize % WORDS] & !self.tags;
+                if is_it(slot) {
+                    return Some(slot);
+                }
+                found &= found - 1;
+            }
+            if line.words[0] == 0 {
+                return None;
+            }
+            bucket = if bucket + 1 < self.lines.len() { bucket + 1 } else { 0 };
+        }
+        None
     }
 }
 
@@ -181,7 +222,7 @@ mod tests {
                 if step % 50 == 0 {
                     for slot in 0..capacity as u32 {
                         let hash = held.get(&slot);
-                        let found = buckets.find(*hash.unwrap_or(&dice), |found| found == slot);
+                        let found = buckets.view().find(*hash.unwrap_or(&dice), |found| found == slot);
                         assert_eq!(found, hash.map(|_| slot), "capacity {capacity} step {step}");
                     }
                 }

@@ -1,95 +1,108 @@
 //! The keys of a burst in, where their flows lie out; and the packets that change nothing but counters, windows and timers.
 //!
-//! One phase per load, over the whole burst: hash all keys, read all buckets, read all entries. The loads of a phase do not
-//! depend on each other, so that their cache misses overlap; taken one packet at a time each would be waited for.
+//! The flows of a burst are found before the first packet is judged ([`super::table::Table::locate`]). What an earlier packet of
+//! the burst has changed since is looked at again, with everything in the cache.
 
 use super::key::FlowKey;
 use super::state::State;
-use super::table::NIL;
-use super::tcp::{self, Segment, Transition};
+use super::table::{NIL, Row};
+use super::tcp::{self, Segment, Side, Transition};
 use super::{Flows, Look, tuple_of};
 use crate::base::time::Now;
 use crate::engine::batch::BATCH;
 use crate::packet::{Key, KeyBits, Parsed, Tuple};
 
-/// What was found out about one packet before the burst is judged.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-struct Probe {
-    key: FlowKey,
-    hash: u64,
-    /// Where the flow is, expired or not, or [`NIL`].
-    slot: u32,
-    is_low: bool,
-    /// Whether the packet can belong to a flow by its own key.
-    has_key: bool,
-}
-
 /// One row per packet of a burst. Allocated once.
 #[derive(Debug)]
 pub struct Probes {
-    rows: Vec<Probe>,
+    rows: Box<[Row; BATCH]>,
     /// Insertions and removals in the table when the rows were filled.
     changes: u64,
 }
 
 impl Default for Probes {
     fn default() -> Probes {
-        let empty = Probe { key: FlowKey::default(), hash: 0, slot: NIL, is_low: false, has_key: false };
-        Probes { rows: vec![empty; BATCH], changes: 0 }
+        Probes { rows: Box::new([Row::EMPTY; BATCH]), changes: 0 }
     }
-}
-
-/// What a packet of a known flow may skip.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
-    /// Nothing: look and judge.
-    No,
-    /// Everything: it passes as established, and the flow has taken it into account.
-    Passed,
 }
 
 /// Bits of a key whose packets are looked at one by one.
 const APART: u8 = KeyBits::FIRST_FRAGMENT | KeyBits::LATER_FRAGMENT | KeyBits::QUOTE;
 
+/// Instead of a kind of segment.
+const NOT_TCP: u8 = 5;
+
+/// By TCP flags: 0 = a plain ACK, or one of the kinds that are left to [`tcp::transition`].
+const SEGMENTS: [u8; 256] = {
+    let mut segments = [7; 256];
+    let mut flags = 0;
+    while flags < 256 {
+        if matches!(Segment::of(flags as u8), Some(Segment::Ack)) {
+            segments[flags] = 0;
+        }
+        flags += 1;
+    }
+    segments
+};
+
+/// By kind of segment, side and [`super::entry::Entry::doing`]: the flow keeps its state and is not half-open.
+const KEEPS: [[[bool; 16]; 2]; 8] = {
+    let mut keeps = [[[false; 16]; 2]; 8];
+    let mut doing = 1;
+    while doing <= State::ALL.len() {
+        let state = State::ALL[doing - 1];
+        match state {
+            State::Tcp(state) => {
+                let there = tcp::transition(state, Side::Initiator, Segment::Ack);
+                let back = tcp::transition(state, Side::Responder, Segment::Ack);
+                let is_open = !state.is_half_open();
+                keeps[0][0][doing] = is_open && matches!(there, Transition::To(next) if next as u8 == state as u8);
+                keeps[0][1][doing] = is_open && matches!(back, Transition::To(next) if next as u8 == state as u8);
+            }
+            State::Udp => keeps[NOT_TCP as usize][0][doing] = true,
+            State::UdpStream | State::Icmp | State::Other => {
+                keeps[NOT_TCP as usize][0][doing] = true;
+                keeps[NOT_TCP as usize][1][doing] = true;
+            }
+        }
+        doing += 1;
+    }
+    keeps
+};
+
 impl Flows {
     /// Finds the flows of a burst. Nothing changes.
     #[inline]
     pub fn probe(&self, keys: &[Key], parsed: &[Parsed], probes: &mut Probes) {
-        let rows = &mut probes.rows[..keys.len().min(BATCH)];
+        let count = keys.len().min(BATCH);
+        let rows = &mut probes.rows[..count];
         for ((row, key), parsed) in rows.iter_mut().zip(keys).zip(parsed) {
             let is_whole = *parsed == Parsed::Key && !key.has(APART);
-            row.slot = NIL;
-            row.has_key = false;
-            if is_whole && let Some((flow_key, is_low)) = FlowKey::of(&tuple_of(key)) {
-                (row.key, row.is_low, row.has_key) = (flow_key, is_low, true);
-                row.hash = self.table.hash(&flow_key);
+            match FlowKey::of(&tuple_of(key)) {
+                Some((flow_key, is_low)) if is_whole => {
+                    (row.key, row.is_low, row.has_key) = (flow_key, is_low, true);
+                }
+                _ => (row.key, row.has_key) = (FlowKey::NOBODY, false),
             }
         }
-        let mut slots = [NIL; BATCH];
-        let mut to = slots.iter_mut();
-        self.table.candidates(rows.iter().map(|row| row.hash), |slot| {
-            if let Some(to) = to.next() {
-                *to = slot;
-            }
-        });
-        for (row, slot) in rows.iter_mut().zip(slots) {
-            row.slot = if row.has_key && self.table.holds(slot, &row.key) { slot } else { NIL };
-        }
-        // A candidate may be another flow with the same tag, and a flow may live away from home.
-        for row in rows.iter_mut().filter(|row| row.slot == NIL && row.has_key) {
-            row.slot = self.table.find_by_hash(&row.key, row.hash).unwrap_or(NIL);
-        }
+        self.table.locate(rows);
         probes.changes = self.table.changes();
     }
 
     /// The slot of a row, as the packets before it have left the table.
     #[inline]
-    fn slot_of(&self, probes: &Probes, row: &Probe) -> u32 {
+    fn slot_of(&self, probes: &Probes, row: &Row) -> u32 {
         if probes.changes == self.table.changes() || (row.slot != NIL && self.table.holds(row.slot, &row.key)) {
             return row.slot;
         }
         self.table.find_by_hash(&row.key, row.hash).unwrap_or(NIL)
+    }
+
+    /// The hash of a row's key, if no entry has that key, expired or not.
+    #[inline]
+    pub fn vacancy(&self, at: usize, probes: &Probes) -> Option<u64> {
+        let row = probes.rows.get(at).filter(|row| row.has_key)?;
+        (self.slot_of(probes, row) == NIL).then_some(row.hash)
     }
 
     /// As [`Flows::look`], for the packet in a row of the burst.
@@ -104,54 +117,57 @@ impl Flows {
         }
     }
 
-    /// The most frequent case in one step: a packet that keeps the state of a flow which all layers have allowed passes, and the
-    /// flow counts it, takes its window record and starts its timer again. Everything else is left to [`Flows::look`].
+    /// The most frequent case in one step: packets that keep the state of a flow which all layers have allowed. From row `first`
+    /// on they pass as established, until one that does not: each flow counts its packet, takes its window record and starts its
+    /// timer again. Returns how many passed. Whatever comes next is left to [`Flows::look_probed`].
     ///
-    /// With `needs_memory` only if the stateless layers were seen to let such a packet pass ([`Flows::remember`]).
+    /// With `needs_memory` only packets pass that the stateless layers were seen to let pass ([`Flows::remember`]). Times must
+    /// not run backwards, nor lie before those of earlier packets.
     #[inline]
-    pub fn pass(&mut self, at: usize, probes: &Probes, key: &Key, now: Now, bytes: u32, needs_memory: bool) -> Known {
-        let Some(row) = probes.rows.get(at) else { return Known::No };
-        if !row.has_key {
-            return Known::No;
-        }
-        let slot = self.slot_of(probes, row);
-        let (epoch, revalidate_before) = (self.epoch, self.revalidate_before);
-        let Some(entry) = self.table.entry_mut(slot) else { return Known::No };
-        if entry.epoch() < revalidate_before
-            || entry.is_groups_only()
-            || (needs_memory && !entry.remembers(row.is_low, key.direction(), epoch))
-        {
-            return Known::No;
-        }
-        let Some(state) = entry.state() else { return Known::No };
-        let side = entry.side(row.is_low);
-        let windows = match state {
-            State::Tcp(state) => {
-                let Some(segment) = Segment::of(key.tcp_flags) else { return Known::No };
-                if state.is_half_open() || tcp::transition(state, side, segment) != Transition::To(state) {
-                    return Known::No;
-                }
-                match entry.is_picked_up() || key.has(KeyBits::NO_WINDOW) {
-                    true => None,
-                    false => match tcp::in_window(&entry.windows(), state, side, key) {
-                        Some(windows) => Some(windows),
-                        None => return Known::No,
-                    },
+    pub fn pass(
+        &mut self,
+        first: usize,
+        probes: &Probes,
+        keys: &[Key],
+        times: &[Now],
+        lengths: &[u32],
+        needs_memory: bool,
+    ) -> usize {
+        let is_fresh = probes.changes == self.table.changes();
+        let (entries, beyond, timeouts) = self.table.parts();
+        let mut passed = 0;
+        for (((row, key), now), bytes) in probes.rows.iter().zip(keys).zip(times).zip(lengths).skip(first) {
+            let Some(entry) = entries.get_mut(row.slot as usize) else { break };
+            // An earlier packet of the burst may have ended the flow, and another one may be there now.
+            let is_it = is_fresh
+                || (entry.resembles(&row.key)
+                    && (!row.key.is_v6() || beyond.get(row.slot as usize) == Some(&row.key.beyond)));
+            if !is_it
+                || entry.epoch() < self.revalidate_before
+                || entry.is_groups_only()
+                || (needs_memory && !entry.remembers(row.is_low, key.direction(), self.epoch))
+            {
+                break;
+            }
+            let (side, doing) = (entry.side(row.is_low), entry.doing() % 16);
+            let segment = SEGMENTS[usize::from(key.tcp_flags)];
+            let kind = if key.protocol == 6 { segment } else { NOT_TCP };
+            let is_checked = (kind != NOT_TCP) & !entry.is_picked_up() & !key.has(KeyBits::NO_WINDOW);
+            let keeps = KEEPS[usize::from(kind) % 8][side as usize % 2][doing];
+            let is_live = now.since(Now(entry.last())) < timeouts[doing];
+            if !(keeps & is_live) {
+                break;
+            }
+            if is_checked {
+                let shift = entry.shift(side);
+                if !tcp::advance(entry.windows_mut(), shift, side, key) {
+                    break;
                 }
             }
-            State::Udp if side == tcp::Side::Responder => return Known::No,
-            _ => None,
-        };
-        let (last, index) = (entry.last(), state.index());
-        if now.since(Now(last)) >= self.table.timeout(index) {
-            return Known::No;
+            entry.refresh(*now, *bytes);
+            passed += 1;
         }
-        let Some(entry) = self.table.entry_mut(slot) else { return Known::No };
-        if let Some(windows) = windows {
-            entry.set_windows(&windows);
-        }
-        entry.refresh(now, bytes);
-        Known::Passed
+        passed
     }
 
     /// Notes that the stateless layers of the program in force had nothing against a packet of an established flow and nothing

@@ -188,10 +188,10 @@ impl Entry {
         State::ALL.get(usize::from(self.doing & 0x0f).wrapping_sub(1)).copied()
     }
 
-    /// Position of the state in [`State::ALL`]; beyond it for an empty slot.
+    /// Position of the state in [`State::ALL`] plus one; 0 for an empty slot. At most 15.
     #[inline]
-    pub fn state_index(&self) -> usize {
-        usize::from(self.doing & 0x0f).wrapping_sub(1)
+    pub fn doing(&self) -> usize {
+        usize::from(self.doing & 0x0f)
     }
 
     /// When the timer started last.
@@ -233,16 +233,22 @@ impl Entry {
         self.bits & GROUPS_ONLY != 0
     }
 
-    /// The window record.
+    /// By how much the windows that an end announces are shifted; no branches.
     #[inline]
-    pub fn windows(&self) -> Windows {
-        let ends = self.windows.map(|[end, limit, win]| Window { end, limit, win });
-        Windows { ends, scales: [scale(self.scales & 15), scale(self.scales >> 4)] }
+    pub fn shift(&self, side: Side) -> u32 {
+        let (first, second) = (self.scales & 15, self.scales >> 4);
+        let own = u32::from(if side as usize == 0 { first } else { second });
+        if (first == 15) | (second == 15) { 0 } else { own }
     }
 
-    /// Replaces the window record.
+    /// The window record for [`super::tcp::advance`].
     #[inline]
-    pub fn set_windows(&mut self, windows: &Windows) {
+    pub fn windows_mut(&mut self) -> &mut [[u32; 3]; 2] {
+        &mut self.windows
+    }
+
+    #[inline]
+    fn set_windows(&mut self, windows: &Windows) {
         self.windows = windows.ends.map(|window| [window.end, window.limit, window.win]);
         self.scales = scale_bits(windows.scales[0]) | scale_bits(windows.scales[1]) << 4;
     }

@@ -9,7 +9,7 @@ use crate::packet::Tuple;
 ///
 /// The low 32 bits of the addresses, which are all of an IPv4 address, stand apart from the rest: a look-up of an IPv4 flow
 /// compares two words.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     /// Low 32 bits of the lower and of the higher address.
     pub(super) ends: u64,
@@ -29,6 +29,25 @@ pub(super) const IS_V6: u8 = 1;
 /// The lower end of an ICMP echo asks.
 pub(super) const LOW_ASKS: u8 = 2;
 
+/// What a protocol has for ports.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ports {
+    /// Nothing.
+    None,
+    /// One at each end.
+    Both,
+    /// The identifier of an echo, in the family whose protocol it is.
+    Echo,
+}
+
+/// By protocol. A table, since a mix of TCP and UDP is a toss-up to a branch predictor.
+const PORTS: [Ports; 256] = {
+    let mut ports = [Ports::None; 256];
+    (ports[6], ports[17], ports[132]) = (Ports::Both, Ports::Both, Ports::Both);
+    (ports[1], ports[58]) = (Ports::Echo, Ports::Echo);
+    ports
+};
+
 const fn low_word(address: u128) -> u64 {
     address as u32 as u64
 }
@@ -42,14 +61,17 @@ const fn upper_half(address: u128) -> u64 {
 }
 
 impl FlowKey {
+    /// A key that no packet has: protocol 0 with ports.
+    pub const NOBODY: FlowKey = FlowKey { ends: 0, ports: u32::MAX, kind: 0, beyond: [0; 3] };
+
     /// The key of a packet by its tuple, and whether its sender is the lower end. `None`: the packet belongs to no flow
     /// (ICMP other than echo).
     #[inline]
     pub fn of(tuple: &Tuple) -> Option<(FlowKey, bool)> {
         let is_v6 = tuple.is_v6 & IS_V6;
-        let (sport, dport, bits) = match (tuple.protocol, is_v6) {
-            (6 | 17 | 132, _) => (tuple.sport, tuple.dport, is_v6),
-            (1, 0) | (58, 1) => {
+        let (sport, dport, bits) = match PORTS[usize::from(tuple.protocol)] {
+            Ports::Both => (tuple.sport, tuple.dport, is_v6),
+            Ports::Echo if (tuple.protocol == 58) == (is_v6 != 0) => {
                 let kind = tuple.dport >> 8;
                 let (request, reply) = if is_v6 == 0 { (8, 0) } else { (128, 129) };
                 if kind != request && kind != reply {

@@ -16,7 +16,7 @@ use crate::base::time::Now;
 use crate::engine::decision::Reason;
 use crate::engine::judge::{Standing, Track};
 use crate::packet::{Key, KeyBits, Tuple};
-pub use burst::{Known, Probes};
+pub use burst::Probes;
 use key::FlowKey;
 use table::{Flow, State, Table, Timeouts};
 use tcp::{Segment, Side, TcpState, Transition, Windows};
@@ -259,9 +259,17 @@ impl Flows {
         }
     }
 
-    /// Carries out the plan of an allowed packet of so many bytes. The error is the reason to deny it after all (GW-24).
+    /// Carries out the plan of an allowed packet of so many bytes. The error is the reason to deny it after all (GW-24). `vacancy`
+    /// is the hash of the packet's key if it is known that no entry has the key.
     #[inline]
-    pub fn commit(&mut self, plan: Plan, track: Track, now: Now, bytes: u32) -> Result<(), Reason> {
+    pub fn commit(
+        &mut self,
+        plan: Plan,
+        track: Track,
+        now: Now,
+        bytes: u32,
+        vacancy: Option<u64>,
+    ) -> Result<(), Reason> {
         match plan {
             Plan::Nothing => Ok(()),
             Plan::Count { slot } => {
@@ -297,7 +305,11 @@ impl Flows {
                     let oldest = self.table.oldest_half_open().ok_or(Reason::FlowTableFull)?;
                     self.table.remove(oldest);
                 }
-                self.table.insert(flow).map(|_| ()).ok_or(Reason::FlowTableFull)
+                let slot = match vacancy {
+                    Some(hash) => self.table.insert_vacant(&flow, hash),
+                    None => self.table.insert(flow),
+                };
+                slot.map(|_| ()).ok_or(Reason::FlowTableFull)
             }
             Plan::Replace { slot, mut flow } => {
                 flow.count(bytes);

@@ -13,6 +13,7 @@ use super::key::{Beyond, FlowKey};
 pub use super::state::{State, Timeouts};
 use super::timers::{BLOCK, Timers, Walk};
 use crate::base::pages::Pages;
+use crate::base::prefetch::prefetch;
 use crate::base::time::Now;
 
 /// No slot.
@@ -20,6 +21,27 @@ pub const NIL: u32 = u32::MAX;
 
 /// Blocks and ticks that one call with a budget may step over, besides what it looks at.
 const STEPS_PER_CALL: usize = 1024;
+
+/// A key of a burst, and where its flow is: [`Table::locate`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(64))]
+pub struct Row {
+    /// Whose slot is wanted.
+    pub key: FlowKey,
+    /// Whether the packet's sender is the lower end of the key.
+    pub is_low: bool,
+    /// Whether the packet can belong to a flow by its own key.
+    pub has_key: bool,
+    /// Where the flow is, expired or not, or [`NIL`].
+    pub slot: u32,
+    /// Keyed hash of the key.
+    pub hash: u64,
+}
+
+impl Row {
+    /// A row of no packet.
+    pub const EMPTY: Row = Row { key: FlowKey::NOBODY, is_low: false, has_key: false, slot: NIL, hash: 0 };
+}
 
 /// The table.
 #[derive(Debug)]
@@ -37,7 +59,8 @@ pub struct Table {
     /// Insertions and removals so far.
     changes: u64,
     seed: [u64; 2],
-    timeouts: Timeouts,
+    /// By [`Entry::doing`].
+    timeouts: [u64; 16],
 }
 
 impl Table {
@@ -55,8 +78,15 @@ impl Table {
             credit: 0,
             changes: 0,
             seed,
-            timeouts,
+            timeouts: std::array::from_fn(|doing| timeouts.get(doing.wrapping_sub(1)).copied().unwrap_or(0)),
         }
+    }
+
+    /// Takes all memory from the kernel now, so that no packet waits for a page; what only IPv6 needs as well.
+    pub fn populate(&self) {
+        self.entries.populate();
+        self.beyond.populate();
+        self.buckets.populate();
     }
 
     /// Forgets every flow. Cost: proportional to the capacity; not for the packet line.
@@ -91,6 +121,11 @@ impl Table {
         self.entries.bytes() + self.beyond.bytes() + self.buckets.bytes() + self.timers.bytes()
     }
 
+    /// Whether the kernel was asked for huge pages and agreed to try; small tables do not ask.
+    pub fn is_on_huge_pages(&self) -> bool {
+        self.entries.is_advised()
+    }
+
     /// The flows that are held, expired but unreclaimed ones included.
     pub fn iter(&self) -> impl Iterator<Item = Flow> {
         (0..self.entries.len() as u32).filter_map(|slot| self.get(slot))
@@ -108,26 +143,26 @@ impl Table {
         self.entries.get_mut(slot as usize)
     }
 
+    /// The entries, what IPv6 addresses have beyond them, and the timeouts by what entries do; taken once for a burst.
+    #[inline]
+    pub(super) fn parts(&mut self) -> (&mut [Entry], &[Beyond], &[u64; 16]) {
+        (&mut self.entries, &self.beyond, &self.timeouts)
+    }
+
     /// Changes with every insertion and removal.
     #[inline]
     pub(super) fn changes(&self) -> u64 {
         self.changes
     }
 
-    /// Nanoseconds after which a flow in the state with this position has expired; 0 beyond the states.
-    #[inline]
-    pub(super) fn timeout(&self, state_index: usize) -> u64 {
-        self.timeouts.get(state_index).copied().unwrap_or(0)
-    }
-
     #[inline]
     fn is_expired(&self, entry: &Entry, now: Now) -> bool {
-        now.since(Now(entry.last())) >= self.timeout(entry.state_index())
+        now.since(Now(entry.last())) >= self.timeouts[entry.doing() % 16]
     }
 
     #[inline]
     fn expiry(&self, state: State, last: Now) -> u64 {
-        last.0.saturating_add(self.timeouts[state.index()])
+        last.0.saturating_add(self.timeouts[(state.index() + 1) % 16])
     }
 
     /// The keyed hash of a key.
@@ -136,10 +171,36 @@ impl Table {
         key.hash(self.seed)
     }
 
-    /// For each hash a slot whose entry is likely to be the one, or [`NIL`], in order. The loads of a burst overlap.
+    /// Finds the slots of a burst. One phase per load, over all rows: hash and fetch the buckets, read them and fetch the entries,
+    /// compare those. So the cache misses of a burst overlap; taken one at a time each would be waited for.
     #[inline]
-    pub fn candidates(&self, hashes: impl Iterator<Item = u64>, give: impl FnMut(u32)) {
-        self.buckets.candidates(hashes, NIL, give);
+    pub fn locate(&self, rows: &mut [Row]) {
+        let (buckets, entries, beyond): (_, &[Entry], &[Beyond]) = (self.buckets.view(), &self.entries, &self.beyond);
+        for row in rows.iter_mut() {
+            row.hash = row.key.hash(self.seed);
+            buckets.prefetch(row.hash);
+        }
+        for row in rows.iter_mut() {
+            row.slot = buckets.candidate(row.hash, NIL);
+            if let Some(entry) = entries.get(row.slot as usize) {
+                prefetch(entry);
+            }
+            if row.key.is_v6()
+                && let Some(beyond) = beyond.get(row.slot as usize)
+            {
+                prefetch(beyond);
+            }
+        }
+        for row in rows.iter_mut() {
+            let is_it = |slot: u32| {
+                let is_like = entries.get(slot as usize).is_some_and(|entry| entry.resembles(&row.key));
+                is_like && (!row.key.is_v6() || beyond.get(slot as usize) == Some(&row.key.beyond))
+            };
+            // A candidate may be another flow with the same tag, and a flow may live away from home.
+            if !is_it(row.slot) {
+                row.slot = buckets.find(row.hash, is_it).unwrap_or(NIL);
+            }
+        }
     }
 
     /// Whether the entry in a slot has this key.
@@ -152,7 +213,7 @@ impl Table {
     /// The slot of a key, its entry expired or not. Cost: one bucket and one entry; more for one in a hundred.
     #[inline]
     pub fn find_by_hash(&self, key: &FlowKey, hash: u64) -> Option<u32> {
-        self.buckets.find(hash, |slot| self.holds(slot, key))
+        self.buckets.view().find(hash, |slot| self.holds(slot, key))
     }
 
     /// The slot of a live flow (GW-26).
@@ -174,11 +235,17 @@ impl Table {
         if let Some(old) = self.find_by_hash(&flow.key, hash) {
             self.remove(old);
         }
+        self.insert_vacant(&flow, hash)
+    }
+
+    /// Puts a flow in whose key, of this hash, no entry has, expired or not. `None`: no room.
+    #[inline]
+    pub fn insert_vacant(&mut self, flow: &Flow, hash: u64) -> Option<u32> {
         let slot = self.timers.take()?;
         self.changes += 1;
         self.buckets.insert(hash, slot);
         if let Some(entry) = self.entries.get_mut(slot as usize) {
-            *entry = Entry::new(&flow);
+            *entry = Entry::new(flow);
         }
         if flow.key.is_v6()
             && let Some(beyond) = self.beyond.get_mut(slot as usize)

@@ -69,7 +69,7 @@ pub enum Segment {
 impl Segment {
     /// The kind of a segment, `None` for flag sets that are invalid in every state. PSH, ECE and CWR never matter.
     #[inline]
-    pub fn of(flags: u8) -> Option<Segment> {
+    pub const fn of(flags: u8) -> Option<Segment> {
         use flag::{ACK, FIN, RST, SYN, URG};
         const FIN_ACK: u8 = FIN | ACK;
         const FIN_ACK_URG: u8 = FIN | ACK | URG;
@@ -113,7 +113,7 @@ pub enum Transition {
 
 /// The tables of the two directions. Columns: SYN, SYN/ACK, ACK, FIN, RST.
 #[inline]
-pub fn transition(state: TcpState, side: Side, segment: Segment) -> Transition {
+pub const fn transition(state: TcpState, side: Side, segment: Segment) -> Transition {
     use TcpState::{Close, CloseWait, Established, FinWait, LastAck, SynRecv, SynSent, SynSent2, TimeWait};
     use Transition::{Ignored as IG, Invalid as IV, NewFlow as NF, To};
     const INITIATOR: [[Transition; 5]; 9] = [
@@ -168,6 +168,13 @@ pub struct Windows {
 impl Windows {
     /// Nothing known of either end.
     pub const UNKNOWN: Windows = Windows { ends: [Window { end: 0, limit: 0, win: 0 }; 2], scales: [Key::NO_SCALE; 2] };
+
+    /// By how much the windows that an end announces are shifted.
+    #[inline]
+    pub fn shift(&self, side: Side) -> u32 {
+        let is_scaled = self.scales[0] != Key::NO_SCALE && self.scales[1] != Key::NO_SCALE;
+        if is_scaled { u32::from(self.scales[side as usize].min(14)) } else { 0 }
+    }
 }
 
 #[inline]
@@ -195,10 +202,12 @@ pub fn opened(key: &Key) -> Windows {
     windows
 }
 
+/// The oldest acknowledgement that is not too old lies this many bytes behind, or the sender's window if that is larger.
+const MAX_ACK_LAG: u32 = 66_000;
+
 /// Checks a segment against the record; the record after it if it is in the window, `None` if it is not. `max_ack_lag` of
 /// RFC-less practice is 66,000 bytes, as in nf_conntrack_proto_tcp.c.
 pub fn in_window(windows: &Windows, state: TcpState, side: Side, key: &Key) -> Option<Windows> {
-    const MAX_ACK_LAG: u32 = 66_000;
     let flags = key.tcp_flags;
     let (has_syn, has_ack, is_rst) = (flags & flag::SYN != 0, flags & flag::ACK != 0, flags & flag::RST != 0);
     let (s, p) = (side as usize, 1 - side as usize);
@@ -210,8 +219,7 @@ pub fn in_window(windows: &Windows, state: TcpState, side: Side, key: &Key) -> O
     if has_syn {
         after.scales[s] = key.window_scale;
     }
-    let scaled = !has_syn && windows.scales[0] != Key::NO_SCALE && windows.scales[1] != Key::NO_SCALE;
-    let shift = if scaled { u32::from(windows.scales[s].min(14)) } else { 0 };
+    let shift = if has_syn { 0 } else { windows.shift(side) };
     let window = u32::from(key.window) << shift;
 
     if sender.win == 0 {
@@ -267,6 +275,34 @@ pub fn in_window(windows: &Windows, state: TcpState, side: Side, key: &Key) -> O
     Some(after)
 }
 
+/// As [`in_window`] for an ACK of an end that has announced a window, without SYN, FIN and RST, on `[end, limit, win]` by side:
+/// changes the record in its place and says yes, or changes nothing and says no.
+#[inline]
+pub fn advance(ends: &mut [[u32; 3]; 2], shift: u32, side: Side, key: &Key) -> bool {
+    let (s, p) = (side as usize % 2, 1 - side as usize % 2);
+    let ([s_end, s_limit, s_win], [p_end, p_limit, p_win]) = (ends[s], ends[p]);
+    let (seq, end, ack) = (key.seq, key.seq.wrapping_add(u32::from(key.payload)), key.ack);
+    let window = u32::from(key.window) << shift;
+    let is_inside = before(seq, s_limit.wrapping_add(1))
+        & ((p_win == 0) | before(s_end.wrapping_sub(p_win).wrapping_sub(1), end))
+        & before(ack, p_end.wrapping_add(1))
+        & before(p_end.wrapping_sub(s_win.max(MAX_ACK_LAG)).wrapping_sub(1), ack)
+        & (s_win != 0);
+    if !is_inside {
+        return false;
+    }
+    let allowed = ack.wrapping_add(window);
+    ends[s][0] = if before(s_end, end) { end } else { s_end };
+    ends[s][2] = s_win.max(window);
+    if before(p_limit.wrapping_sub(1), allowed) {
+        ends[p][1] = allowed.wrapping_add(u32::from(window == 0));
+    }
+    if (p_win != 0) & before(s_limit, end) {
+        ends[p][2] = p_win.wrapping_add(end.wrapping_sub(s_limit));
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,6 +331,44 @@ mod tests {
         for text in ["", "F", "SF", "SR", "SAU", "RU", "RAU", "FSA", "U", "FU", "FRA", "FSRAU"] {
             check(text, None);
         }
+    }
+
+    #[test]
+    fn the_short_way_for_acks_is_the_long_one() {
+        let mut dice = 7u64;
+        let mut roll = |limit: u64| {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (dice >> 33) % limit
+        };
+        let mut inside = 0;
+        for _ in 0..200_000 {
+            // Close to one another and to where numbers wrap.
+            let base = [0u32, u32::MAX - 500, 1 << 31][roll(3) as usize];
+            let mut number = || base.wrapping_add(roll(2000) as u32);
+            let (mut ends, seq, ack) = ([Window::default(); 2], number(), number());
+            for window in &mut ends {
+                (window.end, window.limit) = (number(), number());
+            }
+            for window in &mut ends {
+                window.win = [0, 1, 900, 70_000][roll(4) as usize];
+            }
+            let scales = [[7, Key::NO_SCALE][roll(2) as usize], 2];
+            let key = segment(seq, ack, [0, 1000][roll(2) as usize], roll(300) as u16, flag::ACK);
+            let side = [Side::Initiator, Side::Responder][roll(2) as usize];
+            let before = Windows { ends, scales };
+            let expected = in_window(&before, TcpState::Established, side, &key);
+            let mut short = ends.map(|w| [w.end, w.limit, w.win]);
+            let found = advance(&mut short, before.shift(side), side, &key);
+            if ends[side as usize].win == 0 {
+                assert!(!found, "left to the long way");
+                continue;
+            }
+            inside += u32::from(found);
+            assert_eq!(found, expected.is_some(), "{before:?} {key:?}");
+            let after = expected.unwrap_or(before).ends.map(|w| [w.end, w.limit, w.win]);
+            assert_eq!(short, after, "{before:?} {key:?}");
+        }
+        assert!(inside > 1000, "{inside}");
     }
 
     fn segment(seq: u32, ack: u32, window: u16, payload: u16, tcp_flags: u8) -> Key {
