@@ -51,14 +51,14 @@ enum Verb {
     Show(show::ShowArguments),
     /// Try the gateway without hardware
     Lab(lab::LabArguments),
-    /// Measure parts of the data path
+    /// Measure the data path, in parts and as a whole
     Bench(bench::BenchArguments),
     /// Print a completion script for a shell
     Completion(completion::CompletionArguments),
 }
 
-/// Does what the command line asks for.
-pub fn main() -> ExitCode {
+/// Does what the command line asks for. `allocations` tells how often the process has asked for memory so far.
+pub fn main(allocations: fn() -> u64) -> ExitCode {
     let verb = Arguments::parse().verb;
     talk();
     let code = match verb {
@@ -68,7 +68,7 @@ pub fn main() -> ExitCode {
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Show(arguments) => show::run(&arguments),
         Verb::Lab(arguments) => lab::run(arguments),
-        Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Bench(arguments) => bench::run(&arguments, allocations),
         Verb::Completion(arguments) => completion::run::<Arguments>(&arguments),
     };
     ExitCode::from(code)

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bench;
+mod bench_pipeline;
 mod check;
 mod explain;
 mod replay;

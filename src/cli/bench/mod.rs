@@ -1,10 +1,12 @@
-//! `ringwall bench`: rule sets and traffic in, what the parts of the data path cost out.
+//! `ringwall bench`: what to measure in, figures out; one file per subject, and what makes rules and traffic for them.
 
 use clap::{Args, Subcommand};
 
 pub mod classbench;
 pub mod classify;
 pub mod generate;
+pub mod pipeline;
+mod policy_and_frames;
 pub mod profile;
 pub mod random;
 pub mod ruleset;
@@ -15,18 +17,21 @@ pub mod traffic;
 #[derive(Debug, Args)]
 pub struct BenchArguments {
     #[command(subcommand)]
-    part: Part,
+    subject: Subject,
 }
 
 #[derive(Debug, Subcommand)]
-enum Part {
+enum Subject {
     /// Time look-ups of the first matching rule
     Classify(classify::ClassifyArguments),
+    /// The whole packet path between two in-memory ring ports
+    Pipeline(pipeline::PipelineArguments),
 }
 
-/// Measures; returns the exit code.
-pub fn run(arguments: &BenchArguments) -> u8 {
-    match &arguments.part {
-        Part::Classify(arguments) => classify::run(arguments),
+/// Measures; returns the exit code. `allocations` tells how often the process has asked for memory so far.
+pub fn run(arguments: &BenchArguments, allocations: fn() -> u64) -> u8 {
+    match &arguments.subject {
+        Subject::Classify(arguments) => classify::run(arguments),
+        Subject::Pipeline(arguments) => pipeline::run(arguments, allocations),
     }
 }

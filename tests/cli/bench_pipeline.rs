@@ -1,0 +1,23 @@
+//! `ringwall bench`: that it measures what it says; how fast is for people to judge.
+
+use crate::ringwall;
+
+#[test]
+fn pipeline_reports_every_field_and_no_allocation() {
+    for more in [&[][..], &["--new"], &["--workers", "2", "--size", "128"]] {
+        let arguments = ["bench", "pipeline", "--rules", "20", "--flows", "2000", "--seconds", "0.02", "-o", "json"];
+        let output = ringwall().args(arguments).args(more).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        for field in ["packets_per_s", "mpps", "ns_per_packet", "bytes_per_flow"] {
+            assert!(report[field].as_f64().unwrap() > 0.0, "{field}: {report}");
+        }
+        for stage in ["rings", "parse", "flow", "verdict", "transmit"] {
+            assert!(report["stages_ns"][stage].is_f64(), "{stage}: {report}");
+        }
+        assert!(report["packets"].as_u64().unwrap() >= 1000, "{report}");
+        if !more.contains(&"--workers") {
+            assert_eq!(report["allocations_per_packet"], 0.0, "{report}");
+        }
+    }
+}
