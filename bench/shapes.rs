@@ -109,7 +109,7 @@ fn stages(program: &Program, key: &Key) -> Vec<u32> {
 fn of_rules(set: &RuleSet) -> Result<Made, String> {
     let matches = set.matches();
     let start = Instant::now();
-    let classifier = ruleset::build(&matches);
+    let classifier = ruleset::build(&matches).map_err(|refusal| refusal.diagnostic().message)?;
     let build = start.elapsed();
     let keys = headers(set, Traffic::Uniform, HEADERS, 7);
     let (entries, bytes) = (set.rules.len(), classifier.bytes());
@@ -424,7 +424,7 @@ fn measure(shape: &Shape) {
         stages,
         ns,
         ns / stages.max(1.0),
-        Classifier::STRUCTURE
+        made.classifier.shapes().first().map_or("none", |shape| shape.structure)
     );
 }
 

@@ -11,6 +11,7 @@ use ringwall::base::diagnostic::Diagnostics;
 use ringwall::base::id::{RuleId, WorkerId};
 use ringwall::compile::reference::{self, Opinion};
 use ringwall::compile::{Options, compile};
+use ringwall::engine::ahead::{Alone, Located};
 use ringwall::engine::judge::{Judgement, Standing, judge};
 use ringwall::engine::{BATCH, Batch, Decision, Engine, FlowSettings, NoTrace, Program, Recorder, Settings};
 use ringwall::packet::Options as ParseOptions;
@@ -69,10 +70,12 @@ fn compiled_equals_reference_equals_traced() {
             };
             let standing = *dice.pick(&STANDINGS);
             let expected = reference::judge(&policy, &site, &key, standing);
-            let compiled = opinion_of(&program, judge(&program, &key, standing, &mut NoTrace));
+            let header = Located::alone(program.classifier.header(&key));
+            let compiled = opinion_of(&program, judge(&program, &key, header, standing, &mut Alone, &mut NoTrace));
             let context = || format!("seed {seed} packet {n} {standing:?} {key:?}\n{policy:#?}\n{site:#?}");
             assert_eq!(compiled, expected, "{}", context());
-            let traced = opinion_of(&program, judge(&program, &key, standing, &mut Recorder::default()));
+            let traced =
+                opinion_of(&program, judge(&program, &key, header, standing, &mut Alone, &mut Recorder::default()));
             assert_eq!(traced, expected, "{}", context());
             *seen.entry(expected.reason.name()).or_default() += 1;
         }

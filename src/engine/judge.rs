@@ -7,9 +7,9 @@
 use crate::base::address::Direction;
 use crate::base::id::RuleId;
 use crate::base::site::DefaultVerdict;
+use crate::engine::ahead::{Located, LookUps};
 use crate::engine::decision::{Decision, FlowState, Reason, Stage, Verdict};
 use crate::engine::program::classifier::NONE;
-use crate::engine::program::header::Header;
 use crate::engine::program::{Effect, EndpointScopes, Place, Program, ServiceKey, ServiceView, StandIn};
 use crate::engine::trace::{Event, Subject, Trace};
 use crate::packet::{Key, KeyBits};
@@ -71,15 +71,16 @@ struct Tally {
     governed: bool,
 }
 
-struct Walk<'p, 't, T> {
+struct Walk<'p, 't, T, L> {
     program: &'p Program,
-    header: Header,
+    header: Located,
+    ahead: &'t mut L,
     flow: FlowState,
     tally: Tally,
     trace: &'t mut T,
 }
 
-impl<T: Trace> Walk<'_, '_, T> {
+impl<T: Trace, L: LookUps> Walk<'_, '_, T, L> {
     #[inline]
     fn deny(&self, reason: Reason, stage: Stage, rule: RuleId) -> Decision {
         Decision::new(Verdict::Deny, reason, stage, self.flow).by(rule).after_logs(self.tally.logs)
@@ -93,7 +94,11 @@ impl<T: Trace> Walk<'_, '_, T> {
         }
         let mut from = 0;
         loop {
-            let found = self.program.classifier.first(self.header, scope, from);
+            let classifier = &self.program.classifier;
+            let found = match from {
+                0 => self.ahead.first(classifier, self.header, scope),
+                _ => classifier.first(self.header.header(), scope, from),
+            };
             let Some((at, entry)) = found.and_then(|at| Some((at, *self.program.entries.get(at as usize)?))) else {
                 self.trace.event(Event::Undecided { stage, subject });
                 return Answer::Undecided;
@@ -196,29 +201,46 @@ impl Governor {
         Subject::Endpoint(self.index)
     }
 
-    fn ask_untracked<T: Trace>(&mut self, walk: &mut Walk<'_, '_, T>, scope: u32) -> Result<(), Decision> {
+    fn ask_untracked<T: Trace, L: LookUps>(
+        &mut self,
+        walk: &mut Walk<'_, '_, T, L>,
+        scope: u32,
+    ) -> Result<(), Decision> {
         self.is_untracked = walk.must(Stage::Untracked, self.subject(), scope)?;
         self.skips = self.is_untracked;
         Ok(())
     }
 
-    fn ask_prednat<T: Trace>(&mut self, walk: &mut Walk<'_, '_, T>) -> Result<(), Decision> {
+    fn ask_prednat<T: Trace, L: LookUps>(&mut self, walk: &mut Walk<'_, '_, T, L>) -> Result<(), Decision> {
         if !self.skips {
             self.skips = walk.must(Stage::PreDnat, self.subject(), self.scopes.prednat)?;
         }
         Ok(())
     }
 
-    fn ask_host<T: Trace>(&self, walk: &mut Walk<'_, '_, T>, stage: Stage, scope: u32) -> Result<(), Decision> {
+    fn ask_host<T: Trace, L: LookUps>(
+        &self,
+        walk: &mut Walk<'_, '_, T, L>,
+        stage: Stage,
+        scope: u32,
+    ) -> Result<(), Decision> {
         if self.skips { Ok(()) } else { walk.must(stage, self.subject(), scope).map(|_| ()) }
     }
 }
 
-/// Judges one packet. `standing` is what the flow table says; nothing is remembered here.
+/// Judges one packet. `header` is that of its key, `standing` what the flow table says, `ahead` answers for long lists; nothing is
+/// remembered here.
 ///
 /// Cost: for an established packet without stateless layers, two place look-ups at most; for a new one, one header
 /// classification plus one list look-up per list asked.
-pub fn judge<T: Trace>(program: &Program, key: &Key, standing: Standing, trace: &mut T) -> Judgement {
+pub fn judge<T: Trace, L: LookUps>(
+    program: &Program,
+    key: &Key,
+    header: Located,
+    standing: Standing,
+    ahead: &mut L,
+    trace: &mut T,
+) -> Judgement {
     let flow = match standing {
         Standing::New | Standing::GroupsOnly => FlowState::New,
         Standing::Established => FlowState::Established,
@@ -226,7 +248,7 @@ pub fn judge<T: Trace>(program: &Program, key: &Key, standing: Standing, trace: 
         Standing::Invalid => FlowState::None,
     };
     let tally = Tally { logs: 0, named: None, unnamed: None, governed: false };
-    let mut walk = Walk { program, header: program.classifier.header(key), flow, tally, trace };
+    let mut walk = Walk { program, header, ahead, flow, tally, trace };
     let result = match key.direction() {
         Direction::Inbound => inbound(&mut walk, key, standing),
         Direction::Outbound => outbound(&mut walk, key, standing),
@@ -235,14 +257,19 @@ pub fn judge<T: Trace>(program: &Program, key: &Key, standing: Standing, trace: 
 }
 
 /// The decision for a packet of a flow once the stateless layers let it pass.
-fn by_state<T>(walk: &Walk<'_, '_, T>, standing: Standing) -> Judgement {
+fn by_state<T, L>(walk: &Walk<'_, '_, T, L>, standing: Standing) -> Judgement {
     let reason = if standing == Standing::Related { Reason::Related } else { Reason::Established };
     let decision = Decision::new(Verdict::Allow, reason, Stage::Flow, walk.flow).after_logs(walk.tally.logs);
     Judgement { decision, track: Track::None }
 }
 
 /// What an allowed packet leaves behind.
-fn finish<T: Trace>(walk: &Walk<'_, '_, T>, standing: Standing, is_untracked: bool, has_groups: bool) -> Judgement {
+fn finish<T: Trace, L: LookUps>(
+    walk: &Walk<'_, '_, T, L>,
+    standing: Standing,
+    is_untracked: bool,
+    has_groups: bool,
+) -> Judgement {
     let decision = walk.allowed();
     let track = match (decision.verdict(), standing) {
         (Verdict::Deny, _) | (_, Standing::Invalid) => Track::None,
@@ -253,7 +280,11 @@ fn finish<T: Trace>(walk: &Walk<'_, '_, T>, standing: Standing, is_untracked: bo
     Judgement { decision, track }
 }
 
-fn inbound<T: Trace>(walk: &mut Walk<'_, '_, T>, key: &Key, standing: Standing) -> Result<Judgement, Decision> {
+fn inbound<T: Trace, L: LookUps>(
+    walk: &mut Walk<'_, '_, T, L>,
+    key: &Key,
+    standing: Standing,
+) -> Result<Judgement, Decision> {
     let (program, family) = (walk.program, key.family());
     let (local, remote) = (*program.place(family, key.dst), *program.place(family, key.src));
     let flow = std::mem::replace(&mut walk.flow, FlowState::None);
@@ -322,7 +353,8 @@ fn inbound<T: Trace>(walk: &mut Walk<'_, '_, T>, key: &Key, standing: Standing) 
         let mut address = key.dst;
         if let Some(backend) = backends.get(turn) {
             address = backend.address;
-            walk.header = program.classifier.translated(walk.header, family, address, backend.port);
+            let header = program.classifier.translated(walk.header.header(), family, address, backend.port);
+            walk.header = Located::alone(header);
             walk.trace.event(Event::Translated { address, port: backend.port });
         }
         if let Some(own) = &own {
@@ -348,7 +380,11 @@ fn inbound<T: Trace>(walk: &mut Walk<'_, '_, T>, key: &Key, standing: Standing) 
     Ok(first.unwrap_or_else(|| finish(walk, standing, is_untracked, groups != NONE)))
 }
 
-fn outbound<T: Trace>(walk: &mut Walk<'_, '_, T>, key: &Key, standing: Standing) -> Result<Judgement, Decision> {
+fn outbound<T: Trace, L: LookUps>(
+    walk: &mut Walk<'_, '_, T, L>,
+    key: &Key,
+    standing: Standing,
+) -> Result<Judgement, Decision> {
     let (program, family) = (walk.program, key.family());
     let (local, remote) = (*program.place(family, key.src), *program.place(family, key.dst));
     let mut own = Governor::new(program, program.downlink);
@@ -430,7 +466,11 @@ fn backends(program: &Program, view: ServiceView) -> &[crate::engine::program::B
 }
 
 /// `loadBalancerSourceRanges` (SVC-6).
-fn source_range<T: Trace>(walk: &mut Walk<'_, '_, T>, key: &Key, view: ServiceView) -> Result<(), Decision> {
+fn source_range<T: Trace, L: LookUps>(
+    walk: &mut Walk<'_, '_, T, L>,
+    key: &Key,
+    view: ServiceView,
+) -> Result<(), Decision> {
     let Some(ranges) = walk.program.source_ranges.get(view.sources as usize) else { return Ok(()) };
     let family = key.family();
     if ranges.iter().any(|&(f, first, last)| f == family && (first..=last).contains(&key.src)) {

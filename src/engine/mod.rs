@@ -3,6 +3,7 @@
 //! Architecture invariant: this room knows no text, files, sockets, clocks or threads; it never allocates, locks, formats or
 //! fails while packets pass.
 
+pub mod ahead;
 pub mod batch;
 pub mod counters;
 pub mod decision;
@@ -14,6 +15,7 @@ pub mod trace;
 
 use std::sync::Arc;
 
+use ahead::{Ahead, Alone, Located};
 pub use batch::{BATCH, Batch};
 use counters::Tally;
 
@@ -63,6 +65,7 @@ pub struct Engine {
     fragments: Fragments,
     counters: Counters,
     probes: Probes,
+    ahead: Ahead,
     worker: WorkerId,
     /// The latest moment seen: time never runs backwards (GW-26).
     now: Now,
@@ -77,6 +80,7 @@ impl Engine {
             fragments: Fragments::new(settings.datagrams, settings.seed),
             counters: Counters::default(),
             probes: Probes::default(),
+            ahead: Ahead::default(),
             worker: settings.worker,
             now: Now(0),
         }
@@ -122,13 +126,15 @@ impl Engine {
 
     /// Decides every packet of the batch, in order.
     ///
-    /// The flows of all packets are found first ([`flow::Probes`]); then each is decided. Cases by frequency: packets that keep
+    /// The flows of all packets are found first ([`flow::Probes`]); then each is decided, and what new ones ask of long lists is found
+    /// for all of them at once ([`ahead`]). Cases by frequency: packets that keep
     /// the state of their flow (nothing else is asked), other packets of a flow, new packets (all stages), fragments, packets
     /// without a key (their parse outcome is the decision). A packet sees the flows as the ones before it left them, so that a
     /// batch equals the same packets one by one.
     pub fn process<T: Trace>(&mut self, batch: &mut Batch, trace: &mut T) {
         let count = batch.len();
         self.flows.probe(&batch.keys[..count], &batch.parsed[..count], &mut self.probes);
+        self.ahead.begin();
         // Time never runs backwards (GW-26).
         let (mut times, mut latest) = ([Now(0); BATCH], self.now);
         for (time, own) in times.iter_mut().zip(&batch.times[..count]) {
@@ -253,7 +259,10 @@ impl Engine {
                 Err(reason) => refuse_flow(ESTABLISHED, reason),
             };
         }
-        let judgement = judge(&self.program, key, look.standing, trace);
+        let probes = &self.probes;
+        let keys = &batch.keys[..batch.len()];
+        let located = self.ahead.locate(&self.program.classifier, keys, at, |at| probes.is_new(at));
+        let judgement = judge(&self.program, key, located, look.standing, &mut self.ahead, trace);
         if judgement.decision.verdict() == Verdict::Deny {
             return judgement.decision;
         }
@@ -273,7 +282,8 @@ impl Engine {
     /// Judges a flow by a program that has not seen it, as the direction that started it (GW-23). A flow that is denied ends.
     fn judge_again(&mut self, key: &Key, again: Again) -> Result<(), Decision> {
         let opening = if again.side == Side::Responder { reversed(key) } else { *key };
-        let judgement = judge(&self.program, &opening, Standing::New, &mut NoTrace);
+        let located = Located::alone(self.program.classifier.header(&opening));
+        let judgement = judge(&self.program, &opening, located, Standing::New, &mut Alone, &mut NoTrace);
         if judgement.decision.verdict() == Verdict::Deny {
             self.flows.end(again.slot);
             return Err(judgement.decision);

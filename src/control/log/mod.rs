@@ -17,6 +17,7 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::base::address::Direction;
 use crate::base::id::RuleId;
+use crate::engine::ahead::{Alone, Located};
 use crate::engine::judge::{Standing, judge};
 use crate::engine::program::Effect;
 use crate::engine::trace::{Event, Recorder};
@@ -205,7 +206,8 @@ fn logged(program: &Program, record: &Record, options: &Options) -> Vec<Logged> 
         FlowState::New | FlowState::Untracked => Standing::New,
     };
     let mut recorder = Recorder::default();
-    let judgement = judge(program, &key, standing, &mut recorder);
+    let header = Located::alone(program.classifier.header(&key));
+    let judgement = judge(program, &key, header, standing, &mut Alone, &mut recorder);
     let events: Vec<Event> = recorder.events.into_iter().map(|(_, event)| event).collect();
     // Of several backends, the one that denied was reported, or the first if all allowed (GW-8).
     let turns: Vec<usize> =

@@ -70,6 +70,14 @@ const KEEPS: [[[bool; 16]; 2]; 8] = {
     keeps
 };
 
+impl Probes {
+    /// Whether a packet of the burst had no flow when the rows were filled: a guess for later.
+    #[inline]
+    pub fn is_new(&self, at: usize) -> bool {
+        self.rows.get(at).is_some_and(|row| row.has_key && row.slot == NIL)
+    }
+}
+
 impl Flows {
     /// Finds the flows of a burst. Nothing changes.
     #[inline]

@@ -152,6 +152,12 @@ impl Classifier {
         self.splits.get(plan as usize)
     }
 
+    /// Whether a scope is a long list, so that asking for many headers at once pays.
+    #[inline]
+    pub fn is_long(&self, scope: u32) -> bool {
+        self.split(scope).is_some()
+    }
+
     /// The first entry at or after `from` that is in the scope and matches the header.
     #[inline]
     pub fn first(&self, header: Header, scope: u32, from: u32) -> Option<u32> {

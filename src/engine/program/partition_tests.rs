@@ -87,7 +87,7 @@ fn blocks_of_any_density_agree() {
 fn any_number_of_ipv6_networks_agrees() {
     // The search tree gains a level at each power of nine, less one.
     for count in [1u128, 7, 8, 9, 71, 72, 73, 80, 81, 647, 648, 649, 729, 5_900] {
-        check(Vec::new(), (1..=count).map(|net| net * 0x1_0001 << 64).collect(), &[]);
+        check(Vec::new(), (1..=count).map(|net| (net * 0x1_0001) << 64).collect(), &[]);
         check(Vec::new(), (0..count).map(|net| u128::MAX - (net << 64)).collect(), &[]);
     }
 }

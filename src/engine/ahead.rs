@@ -1,0 +1,146 @@
+//! The new packets of a burst in, what long lists answer to them out: look-ups made for many packets at once.
+//!
+//! A look-up by itself waits for its loads one after the other; those of a burst wait together. So the first packet of a burst that
+//! needs a header makes those of all new packets behind it, and the first that asks a long list asks it for all of them. Whether
+//! another packet will ask that list is a guess, and a wrong one costs time only: what a list answers to a header depends on nothing
+//! but the program, and that does not change within a burst.
+
+use crate::engine::batch::BATCH;
+use crate::engine::program::classifier::{Classifier, Found, NONE};
+use crate::engine::program::header::{Header, Headers, LANES};
+use crate::packet::Key;
+
+/// Long lists that are asked ahead in one burst; others are asked for each packet.
+const LISTS: usize = 4;
+/// In place of a lane: none.
+const ALONE: u8 = u8::MAX;
+
+const _: () = assert!(BATCH <= LANES && LANES < ALONE as usize);
+
+/// A header, and where in the burst it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Located {
+    header: Header,
+    lane: u8,
+}
+
+impl Located {
+    /// A header that belongs to no burst.
+    pub const fn alone(header: Header) -> Located {
+        Located { header, lane: ALONE }
+    }
+
+    /// The header.
+    pub const fn header(&self) -> Header {
+        self.header
+    }
+}
+
+/// Who finds the first entry of a scope.
+pub trait LookUps {
+    /// The first entry of a scope that matches a header.
+    fn first(&mut self, classifier: &Classifier, located: Located, scope: u32) -> Option<u32>;
+}
+
+/// Asks for each packet by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Alone;
+
+impl LookUps for Alone {
+    #[inline]
+    fn first(&mut self, classifier: &Classifier, located: Located, scope: u32) -> Option<u32> {
+        classifier.first(located.header, scope, 0)
+    }
+}
+
+/// What has been found ahead in one burst. Allocated once.
+#[derive(Debug)]
+pub struct Ahead {
+    keys: Box<[Key; BATCH]>,
+    headers: Box<Headers>,
+    /// By packet: its lane.
+    lanes: [u8; BATCH],
+    is_filled: bool,
+    /// Scopes asked so far, and the answers for all lanes.
+    asked: Box<[(u32, Found); LISTS]>,
+    lists: usize,
+}
+
+impl Default for Ahead {
+    fn default() -> Ahead {
+        Ahead {
+            keys: Box::new([Key::EMPTY; BATCH]),
+            headers: Box::default(),
+            lanes: [ALONE; BATCH],
+            is_filled: false,
+            asked: Box::new(std::array::from_fn(|_| (NONE, Found::default()))),
+            lists: 0,
+        }
+    }
+}
+
+impl Ahead {
+    /// Forgets the last burst.
+    #[inline]
+    pub fn begin(&mut self) {
+        self.is_filled = false;
+        self.lists = 0;
+    }
+
+    /// The header of the packet at a position of the burst. `is_new` tells which others will probably need theirs.
+    #[inline]
+    pub fn locate(
+        &mut self,
+        classifier: &Classifier,
+        keys: &[Key],
+        at: usize,
+        is_new: impl Fn(usize) -> bool,
+    ) -> Located {
+        if !self.is_filled {
+            self.fill(classifier, keys, at, is_new);
+        }
+        match self.lanes.get(at) {
+            Some(&lane) if lane != ALONE => Located { header: self.headers.get(usize::from(lane)), lane },
+            _ => Located::alone(keys.get(at).map_or(Header::default(), |key| classifier.header(key))),
+        }
+    }
+
+    fn fill(&mut self, classifier: &Classifier, keys: &[Key], from: usize, is_new: impl Fn(usize) -> bool) {
+        self.is_filled = true;
+        self.lanes = [ALONE; BATCH];
+        let mut count = 0;
+        for (at, key) in keys.iter().enumerate().take(BATCH).skip(from) {
+            if at == from || is_new(at) {
+                self.lanes[at] = count as u8;
+                self.keys[count % BATCH] = *key;
+                count += 1;
+            }
+        }
+        classifier.headers(self.keys.get(..count).unwrap_or(&[]), &mut self.headers);
+    }
+}
+
+impl LookUps for Ahead {
+    #[inline]
+    fn first(&mut self, classifier: &Classifier, located: Located, scope: u32) -> Option<u32> {
+        if located.lane == ALONE || !classifier.is_long(scope) {
+            return classifier.first(located.header, scope, 0);
+        }
+        let list = self.asked.iter().take(self.lists).position(|(asked, _)| *asked == scope);
+        let list = match list {
+            Some(list) => list,
+            None if self.lists == LISTS => return classifier.first(located.header, scope, 0),
+            None => {
+                let list = self.lists;
+                if let Some((asked, found)) = self.asked.get_mut(list) {
+                    *asked = scope;
+                    classifier.first_of_each(&self.headers, scope, found);
+                }
+                self.lists += 1;
+                list
+            }
+        };
+        let found = self.asked.get(list)?.1.entries().get(usize::from(located.lane)).copied()?;
+        (found != NONE).then_some(found)
+    }
+}
