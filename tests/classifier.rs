@@ -228,7 +228,7 @@ fn compare(name: &str, rules: &[Match], scopes: &[Scope], keys: &[Key], built: &
 }
 
 fn whole(rules: &[Match]) -> Scope {
-    Rc::from([0..rules.len() as u32])
+    std::iter::once(0..rules.len() as u32).collect()
 }
 
 fn keys(universe: Universe, rules: &[Match], count: usize, dice: &mut Dice) -> Vec<Key> {
@@ -259,7 +259,7 @@ fn every_level_finds_what_a_linear_search_finds() {
         // The whole, a part, and one of many pieces.
         let pieces = (0..len / 3).map(|at| 3 * at..3 * at + 1 + at % 2).collect::<Vec<_>>();
         let scopes: Vec<Scope> =
-            vec![whole(&rules), Rc::from([len / 4..len - len / 4]), Rc::from(pieces), Rc::from([])];
+            vec![whole(&rules), std::iter::once(len / 4..len - len / 4).collect(), Rc::from(pieces), Rc::from([])];
         let built = build(&rules, &scopes);
         structures.extend(built.shapes().iter().map(|shape| shape.structure));
         let keys = keys(universe, &rules, 400, dice);
@@ -361,7 +361,7 @@ fn evaluation_goes_on_behind_any_entry_of_a_long_list() {
     let dice = &mut Dice::new(9);
     let universe = Universe { bits: 20, v6: 30 };
     let rules: Vec<Match> = (0..700).map(|_| universe.rule(dice)).collect();
-    let scopes = [whole(&rules), Rc::from([10..600])];
+    let scopes = [whole(&rules), std::iter::once(10..600).collect()];
     let built = classifier(&rules, &scopes, |entry| entry % 5 == 0, MEMORY).unwrap();
     let names: Vec<&str> = built.shapes().iter().map(|shape| shape.structure).collect();
     assert!(names.len() > 1 && names.last() == Some(&"bit-vectors"), "taken apart and in bit vectors: {names:?}");

@@ -13,6 +13,7 @@ use ringwall::compile::reference::{self, Opinion};
 use ringwall::compile::{Options, compile};
 use ringwall::engine::ahead::{Alone, Located};
 use ringwall::engine::judge::{Judgement, Standing, judge};
+use ringwall::engine::program::classifier::Shape;
 use ringwall::engine::{BATCH, Batch, Decision, Engine, FlowSettings, NoTrace, Program, Recorder, Settings};
 use ringwall::packet::Options as ParseOptions;
 
@@ -59,6 +60,8 @@ fn compiled_equals_reference_equals_traced() {
             *seen.entry("refused").or_default() += 1;
             continue;
         };
+        let is_long = |shape: &Shape| shape.structure != "bit-vectors" && shape.entries > 256;
+        *seen.entry("long list").or_default() += u32::from(program.classifier.shapes().iter().any(is_long));
         let dice = &mut Dice::new(seed ^ 0xabcd);
         for n in 0..60 {
             let key = match random::near_rule(dice, &policy).filter(|_| n % 2 == 0) {
@@ -100,6 +103,7 @@ fn compiled_equals_reference_equals_traced() {
         "invalid-state",
         "default-allow",
         "default-deny",
+        "long list",
     ] {
         assert!(seen.get(reason).is_some_and(|&n| n >= 20), "too few packets ended as {reason}: {seen:?}");
     }

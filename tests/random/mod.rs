@@ -186,6 +186,31 @@ fn rules(dice: &mut Dice) -> Vec<Rule> {
     (0..count as u32).map(|i| rule(dice, i)).collect()
 }
 
+/// More rules than short lists have, most of which hold few packets.
+fn long_rules(dice: &mut Dice) -> Vec<Rule> {
+    let count = 260 + dice.below(60) as u32;
+    let host = |dice: &mut Dice| {
+        let v4 = IpAddr::V4(Ipv4Addr::new(10, 0, dice.below(3) as u8, dice.below(256) as u8));
+        vec![IpNet::from(if dice.chance(75) { v4 } else { address(dice) })]
+    };
+    let narrow = |dice: &mut Dice, index: u32| {
+        let mut rule = rule(dice, index);
+        if dice.chance(90) {
+            for peer in [&mut rule.source, &mut rule.destination] {
+                *peer = Peer { nets: std::mem::take(&mut peer.nets), ..Peer::default() };
+            }
+        }
+        if dice.chance(60) {
+            rule.source.nets = host(dice);
+        }
+        if dice.chance(90) || rule.source.nets.is_empty() {
+            rule.destination.nets = host(dice);
+        }
+        rule
+    };
+    (0..count).map(|index| narrow(dice, index)).collect()
+}
+
 fn named_ports(dice: &mut Dice) -> Vec<NamedPort> {
     dice.list(2, |d| NamedPort { name: d.pick(&NAMES).to_string(), protocol: *d.pick(&[6, 17]), port: *d.pick(&PORTS) })
 }
@@ -201,6 +226,7 @@ fn ruleset(dice: &mut Dice, i: usize, tiers: &[Tier]) -> RuleSet {
     ]);
     let kind =
         if hook == Hook::Normal && dice.chance(40) { Kind::KubernetesNetworkPolicy } else { Kind::GlobalNetworkPolicy };
+    let rules = if dice.chance(1) { long_rules } else { rules };
     let ingress = dice.some(75, rules);
     RuleSet {
         kind,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ringwall::base::diagnostic::Diagnostics;
 use ringwall::base::site::Site;
 use ringwall::compile::{Options, compile};
+use ringwall::engine::ahead::{Alone, Located};
 use ringwall::engine::judge::{Standing, Track, judge};
 use ringwall::engine::{FlowState, NoTrace, Program, Verdict};
 use ringwall::packet::Key;
@@ -21,7 +22,8 @@ fn program(policy: &Policy, site: &Site) -> Option<Program> {
 }
 
 fn result(program: &Program, key: &Key) -> (Result, u8) {
-    let judgement = judge(program, key, Standing::New, &mut NoTrace);
+    let header = Located::alone(program.classifier.header(key));
+    let judgement = judge(program, key, header, Standing::New, &mut Alone, &mut NoTrace);
     let decision = judgement.decision;
     ((decision.verdict(), decision.flow(), judgement.track), decision.logs)
 }

@@ -111,6 +111,7 @@ mod tests {
     use crate::cli::bench::profile::Kind;
     use crate::cli::bench::ruleset::lookup;
     use crate::cli::bench::traffic::{Traffic, headers};
+    use crate::engine::program::isa::Level;
 
     #[test]
     fn the_scan_and_the_classifier_agree_with_the_rules_as_written() {
@@ -134,6 +135,40 @@ mod tests {
                     assert_eq!(misses > 0, end == End::Open, "{kind:?} {family:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn sets_of_thousands_of_rules_are_searched_right_at_every_level() {
+        let recipes = [(Family::V4, 1_000), (Family::V4, 10_000), (Family::V6, 1_000)];
+        for kind in [Kind::Acl, Kind::Fw, Kind::Ipc] {
+            for ((family, rules), end) in recipes.into_iter().zip([End::Open, End::CatchAll, End::Open]) {
+                let set = generate(&Recipe { kind, family, rules, seed: 9, end });
+                let (scan, built) = (LinearScan::new(&set), set.classifier().unwrap());
+                let traffics = [Traffic::Uniform, Traffic::Random, Traffic::Edges];
+                let keys: Vec<Key> = traffics.iter().flat_map(|&traffic| headers(&set, traffic, 300, 6)).collect();
+                let expected: Vec<u32> = keys.iter().map(|key| scan.first(key)).collect();
+                for level in Level::all() {
+                    let mut answers = vec![0; keys.len()];
+                    lookup(&built.clone().with_level(level), &keys, &mut answers);
+                    let wrong = (0..keys.len()).find(|&at| answers[at] != expected[at]);
+                    let context = |at: usize| (answers[at], expected[at], keys[at]);
+                    assert_eq!(wrong.map(context), None, "{kind:?} {family:?} {rules} {}", level.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ten_thousand_rules_without_a_catch_all_miss_where_no_rule_holds() {
+        for kind in [Kind::Acl, Kind::Fw, Kind::Ipc] {
+            let set = generate(&Recipe { kind, family: Family::V4, rules: 10_000, seed: 3, end: End::Open });
+            let (scan, classifier) = (LinearScan::new(&set), set.classifier().unwrap());
+            let keys = headers(&set, Traffic::Random, 500, 6);
+            let mut answers = vec![0; keys.len()];
+            lookup(&classifier, &keys, &mut answers);
+            assert!(keys.iter().zip(&answers).all(|(key, answer)| scan.first(key) == *answer), "{kind:?}");
+            assert!(answers.contains(&MISS), "{kind:?}");
         }
     }
 }
