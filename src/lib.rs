@@ -23,7 +23,7 @@
 //! | `worker` | one pinned thread per queue: receive → judge → transmit; hand-over; publishing | policy, text |
 //! | `config` | gateway file and hardware profile → validated [`config::Plan`] | contents of policy |
 //! | `control` | loading, the running daemon, signals, generations, statistics | how packets are parsed |
-//! | `lab` | namespaces, veth pairs, echo servers, probes | policy |
+//! | `lab` | namespaces, veth pairs, echo servers, probes, generated traffic | policy |
 //! | `cli` | one file per verb; text for people, JSON for scripts | nobody imports it |
 //!
 //! `tests/architecture.rs` enforces the table.

@@ -17,7 +17,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
     ("worker", &["packet", "io", "engine", "config"]),
     ("config", &[]),
     ("control", &["policy", "compile", "packet", "engine", "io", "worker", "config"]),
-    ("lab", &["io", "config"]),
+    ("lab", &["packet", "io", "config"]),
     ("cli", &["policy", "compile", "packet", "engine", "io", "worker", "config", "control", "lab"]),
 ];
 

@@ -12,6 +12,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
+use super::lab_gen::{self, GenArguments};
 use crate::lab::exercise::{self, Outcome, Report};
 use crate::lab::lesson::COLUMNS;
 use crate::lab::place::{self, DEFAULT_PREFIX, Lab, Place, Prefix};
@@ -74,6 +75,8 @@ enum Verb {
         #[arg(long)]
         from: Option<IpAddr>,
     },
+    /// Send traffic from one interface and count what comes of it on another: loss, duplication, reordering, corruption
+    Gen(Box<GenArguments>),
     /// Answer on all ports of the workers' side
     #[command(hide = true)]
     Serve,
@@ -163,6 +166,7 @@ pub fn run(arguments: LabArguments) -> u8 {
         Verb::Down => down(lab),
         Verb::Shell { place, command } => shell(&lab, &place, command),
         Verb::Probe { transport, to, from } => probe_once(&lab, transport, &to, from),
+        Verb::Gen(arguments) => stop_flag().and_then(|stop| lab_gen::run(&lab, &arguments, &stop)),
         Verb::Serve => echo::serve(&place::SERVERS, &echo::PORTS, || eprintln!("ready")).map(|()| 0),
         Verb::Record { role, command } => Err(process::record_and_become(&lab, &role, &command)),
     };
@@ -170,6 +174,16 @@ pub fn run(arguments: LabArguments) -> u8 {
         eprintln!("error: {error}");
         error.exit_code()
     })
+}
+
+/// A flag that an interrupt sets from now on, instead of ending this process.
+pub(super) fn stop_flag() -> Result<Arc<AtomicBool>, LabError> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))
+            .map_err(|e| LabError::system("waiting for signals", e))?;
+    }
+    Ok(interrupted)
 }
 
 /// The program that runs now, to be started again inside the namespaces.
@@ -287,11 +301,7 @@ fn probe_once(lab: &Lab, transport: TransportArgument, to: &str, from: Option<Ip
 }
 
 fn test(lab: Lab, build: &Build, keep: bool, output: Output) -> Result<u8, LabError> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))
-            .map_err(|e| LabError::system("waiting for signals", e))?;
-    }
+    let interrupted = stop_flag()?;
     let session = Session::open(lab)?;
     let (settings, was_up) = match session.settings() {
         Some(running) => {

@@ -12,6 +12,7 @@ pub mod explain;
 pub mod findings;
 pub mod flow_view;
 pub mod lab;
+pub mod lab_gen;
 pub mod packet_object;
 pub mod packet_text;
 pub mod print;

@@ -365,6 +365,15 @@ impl Port for MemoryPort {
     }
 
     #[inline]
+    fn blank(&mut self, length: usize) -> Option<Frame> {
+        if length > self.region.frame_size {
+            return None;
+        }
+        self.reclaim();
+        Some(Region::frame(self.pool.take()?, length))
+    }
+
+    #[inline]
     fn transmit(&mut self, frame: Frame) -> Result<(), Frame> {
         if self.transmit.push(pack(Region::chunk(&frame), frame.len())) {
             return Ok(());

@@ -54,6 +54,13 @@ pub trait Port {
     /// The bytes of a frame, to complete a checksum in place.
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8];
 
+    /// A free chunk as a frame of this many bytes, of any content, to be filled and transmitted; `None` = no chunk is free, the
+    /// frame would not fit one, or this port sends only what it received.
+    #[inline]
+    fn blank(&mut self, _length: usize) -> Option<Frame> {
+        None
+    }
+
     /// Queues a frame for transmission; gives it back when the transmit ring is full even after reclaiming completions.
     fn transmit(&mut self, frame: Frame) -> Result<(), Frame>;
 

@@ -8,13 +8,14 @@
 //!
 //! The modules in the order of a run: [`place`] names things, [`topology`] builds and removes them, [`process`] starts and ends
 //! what runs inside, [`session`] puts these together as *up* and *down*, [`echo`] answers, [`probe`] asks, [`lesson`] says what to
-//! expect, and [`exercise`] compares.
+//! expect, and [`exercise`] compares. [`generator`] sends traffic at a rate and accounts for every packet of it.
 //!
 //! Architecture invariant: this room knows no policy. The policy files of the lessons are text that it copies.
 
 pub mod echo;
 pub mod error;
 pub mod exercise;
+pub mod generator;
 pub mod lesson;
 pub mod namespace;
 pub mod place;

@@ -1,4 +1,4 @@
-//! Two interfaces in, [`Queue`]s that receive and transmit frames out: AF_XDP sockets over one UMEM, under our own program.
+//! Two interfaces, or one, in, [`Queue`]s that receive and transmit frames out: AF_XDP sockets over one UMEM, under our own program.
 //!
 //! `open` validates and climbs down the modes, `bind` makes sockets, `region` is the memory, `queue` the four rings, `program` what runs in the kernel, `netlink`
 //! what the kernel says about interfaces, `sys` the system calls that no dependency wraps.
@@ -14,7 +14,7 @@ mod sys;
 mod tags;
 
 pub use netlink::{AttachedProgram, Interface};
-pub use open::{Mode, Opened, PortReport, Programs, Settings, open};
+pub use open::{End, Mode, Opened, PortReport, Programs, Settings, open, open_end};
 pub use program::LeftToKernel;
 pub use queue::Queue;
 pub use region::Region;

@@ -1,4 +1,4 @@
-//! The names of two interfaces and what the hardware profile says in, bound sockets under an attached program out.
+//! The names of two interfaces, or of one, and what the hardware profile says in, bound sockets under an attached program out.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -103,19 +103,19 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Chunks that can be under way at once, and so can never run out.
-    pub fn frames_under_way(&self) -> u64 {
+    /// Chunks that can be under way at once on this many ports, and so can never run out.
+    fn frames_under_way(&self, ports: usize) -> u64 {
         let receive = 3 * u64::from(self.receive_ring);
         let transmit = 2 * u64::from(self.transmit_ring);
-        2 * u64::from(self.queues) * (receive + transmit + POOL as u64 + 2 * BURST as u64)
+        ports as u64 * u64::from(self.queues) * (receive + transmit + POOL as u64 + 2 * BURST as u64)
     }
 
-    /// Fewest chunks with which all fill rings and all transmit rings can be full.
-    pub fn fewest_frames(&self) -> u64 {
-        2 * u64::from(self.queues) * (2 * u64::from(self.receive_ring) + u64::from(self.transmit_ring))
+    /// Fewest chunks with which all fill rings and all transmit rings of this many ports can be full.
+    fn fewest_frames(&self, ports: usize) -> u64 {
+        ports as u64 * u64::from(self.queues) * (2 * u64::from(self.receive_ring) + u64::from(self.transmit_ring))
     }
 
-    fn frames(&self) -> Result<u32, OpenError> {
+    fn frames(&self, ports: usize) -> Result<u32, OpenError> {
         let setting = |what, value: u64, expected: String| Err(OpenError::Setting { what, value, expected });
         let ring = |what, slots: u32| {
             if slots.is_power_of_two() && (BURST as u32..=MOST_SLOTS).contains(&slots) {
@@ -131,8 +131,8 @@ impl Settings {
         if ![2048, 4096].contains(&self.frame_size) {
             return setting("frame_size", self.frame_size.into(), "expected 2048 or 4096".into()).map(|()| 0);
         }
-        let fewest = self.fewest_frames();
-        let mut frames = self.frame_count.map_or(self.frames_under_way(), u64::from);
+        let fewest = self.fewest_frames(ports);
+        let mut frames = self.frame_count.map_or(self.frames_under_way(ports), u64::from);
         if frames < fewest {
             let expected =
                 format!("expected at least {fewest}, with which all fill rings and all transmit rings can be full");
@@ -190,23 +190,48 @@ pub struct Opened {
     pub region: Arc<Region>,
 }
 
-/// The programs of both ports.
-pub struct Programs {
-    attachments: [Attachment; 2],
-    /// Put back after the programs have come off.
-    tags: [Option<Tags>; 2],
+/// One port, ready to send and receive: the end of a line, for generators and counters of traffic.
+///
+/// Fields are dropped in this order: first the program comes off, then the sockets close.
+pub struct End {
+    /// Its program.
+    pub programs: Programs<1>,
+    /// Its queues, in order.
+    pub queues: Vec<Queue>,
+    /// What it got.
+    pub report: PortReport,
+    /// What the user ought to know.
+    pub warnings: Vec<String>,
+    /// The memory of its queues.
+    pub region: Arc<Region>,
 }
 
-impl Programs {
-    /// Takes both programs off: from now on frames go to the kernel.
+/// The programs of all ports of a region: uplink and downlink, or one.
+pub struct Programs<const N: usize = 2> {
+    attachments: [Attachment; N],
+    /// Put back after the programs have come off.
+    tags: [Option<Tags>; N],
+}
+
+impl<const N: usize> Programs<N> {
+    /// Takes the programs off: from now on frames go to the kernel.
     pub fn detach(&mut self) {
         self.attachments.iter_mut().for_each(Attachment::detach);
     }
 
-    /// What the programs of uplink and downlink left to the kernel.
-    pub fn left_to_kernel(&self) -> [LeftToKernel; 2] {
+    /// What the programs left to the kernel, by port.
+    pub fn left_to_kernel(&self) -> [LeftToKernel; N] {
         self.attachments.each_ref().map(Attachment::left_to_kernel)
     }
+}
+
+/// Ports over one region.
+struct Parts<const N: usize> {
+    programs: Programs<N>,
+    ports: [Vec<Queue>; N],
+    reports: [PortReport; N],
+    warnings: Vec<String>,
+    region: Arc<Region>,
 }
 
 /// Opens both ports in the best mode that the settings allow. Blocks for up to 2 s while a queue is busy.
@@ -214,11 +239,31 @@ impl Programs {
 /// # Errors
 /// See [`OpenError`]; nothing stays attached or bound.
 pub fn open(settings: &Settings) -> Result<Opened, OpenError> {
-    let frames = settings.frames()?;
     if settings.uplink == settings.downlink {
         return Err(OpenError::SameInterface { interface: settings.uplink.clone() });
     }
-    let interfaces = [Interface::query(&settings.uplink)?, Interface::query(&settings.downlink)?];
+    let parts = open_ports(settings, [&settings.uplink, &settings.downlink])?;
+    let Parts { programs, ports: [uplink, downlink], reports, warnings, region } = parts;
+    Ok(Opened { programs, uplink, downlink, reports, warnings, region })
+}
+
+/// Opens one port, the `uplink` of the settings, in a region of its own. Blocks for up to 2 s while a queue is busy.
+///
+/// # Errors
+/// See [`OpenError`]; nothing stays attached or bound.
+pub fn open_end(settings: &Settings) -> Result<End, OpenError> {
+    let Parts { programs, ports: [queues], reports: [report], warnings, region } =
+        open_ports(settings, [&settings.uplink])?;
+    Ok(End { programs, queues, report, warnings, region })
+}
+
+fn open_ports<const N: usize>(settings: &Settings, names: [&str; N]) -> Result<Parts<N>, OpenError> {
+    let frames = settings.frames(N)?;
+    let mut interfaces = Vec::with_capacity(N);
+    for name in names {
+        interfaces.push(Interface::query(name)?);
+    }
+    let Ok(interfaces) = <[Interface; N]>::try_from(interfaces) else { unreachable!("one for each name") };
     let mut warnings = Vec::new();
     for interface in &interfaces {
         examine(interface, settings, &mut warnings)?;
@@ -226,17 +271,17 @@ pub fn open(settings: &Settings) -> Result<Opened, OpenError> {
     // Before binding: drivers restart their rings for this.
     let tags = interfaces.each_ref().map(|interface| Tags::keep(interface, &mut warnings));
     let mut refusals: Vec<String> = Vec::new();
-    let mut refused = settings.uplink.clone();
+    let mut refused = names.first().map(ToString::to_string).unwrap_or_default();
     for mode in settings.mode.ladder() {
         match attempt(settings, &interfaces, frames, *mode) {
-            Ok(mut opened) => {
+            Ok(mut parts) => {
                 if !refusals.is_empty() {
                     warnings.push(format!("mode `{}` is used: {}", mode.name(), refusals.join("; ")));
                 }
-                advise(settings, &opened, *mode, &mut warnings);
-                opened.warnings = warnings;
-                opened.programs.tags = tags;
-                return Ok(opened);
+                advise(settings, &parts.region, &names, *mode, &mut warnings);
+                parts.warnings = warnings;
+                parts.programs.tags = tags;
+                return Ok(parts);
             }
             Err(Step::Final(error)) => return Err(error),
             Err(Step::Next { interface, source }) => {
@@ -249,19 +294,20 @@ pub fn open(settings: &Settings) -> Result<Opened, OpenError> {
 }
 
 /// What the user ought to know about what was got.
-fn advise(settings: &Settings, opened: &Opened, mode: Mode, warnings: &mut Vec<String>) {
-    if settings.huge_pages && !opened.region.is_huge() {
-        let bytes = u64::from(opened.region.chunks()) * u64::from(settings.frame_size);
+fn advise(settings: &Settings, region: &Region, names: &[&str], mode: Mode, warnings: &mut Vec<String>) {
+    if settings.huge_pages && !region.is_huge() {
+        let bytes = u64::from(region.chunks()) * u64::from(settings.frame_size);
         let pages = bytes.div_ceil(2 << 20);
         warnings.push(format!(
             "no huge pages for the frames; `sysctl vm.nr_hugepages={pages}` before the start gives them"
         ));
     }
     if mode == Mode::Generic {
+        let commands: Vec<String> = names.iter().map(|name| format!("`ethtool -K {name} gro off lro off`")).collect();
         warnings.push(format!(
-            "generic mode drops frames that were merged or are still to be cut: `ethtool -K {} gro off lro off`, the same for \
-             `{}`, and `tso off gso off` on the far end of a veth",
-            settings.uplink, settings.downlink
+            "generic mode drops frames that were merged or are still to be cut: {}, and `tso off gso off` on the far end of a \
+             veth",
+            commands.join(", ")
         ));
     }
 }
@@ -303,7 +349,12 @@ fn examine(interface: &Interface, settings: &Settings, warnings: &mut Vec<String
 }
 
 /// Tries one mode, again and again for 2 s while a queue or an interface is busy.
-fn attempt(settings: &Settings, interfaces: &[Interface; 2], frames: u32, mode: Mode) -> Result<Opened, Step> {
+fn attempt<const N: usize>(
+    settings: &Settings,
+    interfaces: &[Interface; N],
+    frames: u32,
+    mode: Mode,
+) -> Result<Parts<N>, Step> {
     let start = Instant::now();
     loop {
         let error = match attempt_once(settings, interfaces, frames, mode) {
@@ -323,7 +374,12 @@ fn attempt(settings: &Settings, interfaces: &[Interface; 2], frames: u32, mode: 
     }
 }
 
-fn attempt_once(settings: &Settings, interfaces: &[Interface; 2], frames: u32, mode: Mode) -> Result<Opened, Step> {
+fn attempt_once<const N: usize>(
+    settings: &Settings,
+    interfaces: &[Interface; N],
+    frames: u32,
+    mode: Mode,
+) -> Result<Parts<N>, Step> {
     for interface in interfaces {
         let now = Interface::query(&interface.name)?;
         if !now.programs.is_empty() {
@@ -338,9 +394,9 @@ fn attempt_once(settings: &Settings, interfaces: &[Interface; 2], frames: u32, m
         settings.huge_pages,
     )?);
     // Every queue begins with an equal share; what its fill ring does not take goes to the depot.
-    let share = frames / (2 * settings.queues);
+    let share = frames / (N as u32 * settings.queues);
     let mut first = 0;
-    let mut ports = [Vec::new(), Vec::new()];
+    let mut ports = [const { Vec::new() }; N];
     for (queues, interface) in ports.iter_mut().zip(interfaces) {
         for queue in 0..settings.queues {
             let rings = bind(settings, &region, interface, queue, mode)?;
@@ -350,26 +406,26 @@ fn attempt_once(settings: &Settings, interfaces: &[Interface; 2], frames: u32, m
             first = last;
         }
     }
-    let [uplink, downlink] = ports;
     let report = |interface: &Interface, queues: &[Queue]| PortReport {
         interface: interface.name.clone(),
         index: interface.index,
         mode,
         zero_copy: queues.iter().map(|queue| sys::is_zero_copy(queue.socket()).unwrap_or(false)).collect(),
     };
-    let reports = [report(&interfaces[0], &uplink), report(&interfaces[1], &downlink)];
+    let reports = std::array::from_fn(|at| report(&interfaces[at], &ports[at]));
     // The fill rings are full by now, and drivers take their receive buffers when the program is attached.
-    let attach = |interface: &Interface, queues: &[Queue]| {
-        let sockets: Vec<i32> = queues.iter().map(|queue| queue.socket().as_raw_fd()).collect();
+    let mut attachments = Vec::with_capacity(N);
+    for (interface, queues) in interfaces.iter().zip(&ports) {
+        let sockets: Vec<i32> = queues.iter().map(|queue: &Queue| queue.socket().as_raw_fd()).collect();
         let how = if mode == Mode::Generic { XdpMode::Skb } else { XdpMode::Driver };
-        Attachment::new(interface, &sockets, how).map_err(|error| match error {
+        attachments.push(Attachment::new(interface, &sockets, how).map_err(|error| match error {
             AttachError::Mode(source) => Step::Next { interface: interface.name.clone(), source },
             AttachError::Final(error) => Step::Final(error),
-        })
-    };
-    let attachments = [attach(&interfaces[0], &uplink)?, attach(&interfaces[1], &downlink)?];
-    let programs = Programs { attachments, tags: [None, None] };
-    Ok(Opened { programs, uplink, downlink, reports, warnings: Vec::new(), region })
+        })?);
+    }
+    let Ok(attachments) = <[Attachment; N]>::try_from(attachments) else { unreachable!("one for each interface") };
+    let programs = Programs { attachments, tags: [const { None }; N] };
+    Ok(Parts { programs, ports, reports, warnings: Vec::new(), region })
 }
 
 #[cfg(test)]
@@ -381,7 +437,7 @@ mod tests {
         let check = |change: fn(&mut Settings), expected: Result<u32, &str>| {
             let mut settings = Settings::default();
             change(&mut settings);
-            let found = settings.frames().map_err(|error| error.to_string());
+            let found = settings.frames(2).map_err(|error| error.to_string());
             match (&found, expected) {
                 (Ok(frames), Ok(expected)) => assert_eq!(*frames, expected),
                 (Err(text), Err(expected)) => assert!(text.contains(expected), "{text}"),

@@ -223,6 +223,19 @@ impl Port for Queue {
     }
 
     #[inline]
+    fn blank(&mut self, length: usize) -> Option<Frame> {
+        if self.pool.len() == 0 {
+            while self.reclaim() == BURST {}
+        }
+        let chunk = self.pool.take()?;
+        let frame = self.region.blank(chunk, length);
+        if frame.is_none() {
+            self.pool.put(chunk);
+        }
+        frame
+    }
+
+    #[inline]
     fn transmit(&mut self, frame: Frame) -> Result<(), Frame> {
         if self.staged_len == BURST {
             self.submit();

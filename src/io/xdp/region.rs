@@ -123,6 +123,15 @@ impl Region {
         Some(Frame { address: address as u64, length: length as u32 })
     }
 
+    /// A chunk of a pool as a frame of this many bytes; `None` if they do not fit it.
+    #[inline]
+    pub(super) fn blank(&self, chunk: u32, length: usize) -> Option<Frame> {
+        let address = self.empty(chunk)?.addr();
+        chunk_holding(address, length, self.shift, self.descriptors.len())?;
+        self.ledger.pass(chunk, Holder::Pool, Holder::Hand);
+        Some(Frame { address: address as u64, length: length as u32 })
+    }
+
     /// How to name a frame to the kernel for transmission; its chunk, too.
     #[inline]
     pub(super) fn describe(&self, frame: Frame) -> Option<(u32, FrameDesc)> {

@@ -1,0 +1,306 @@
+//! Senders and receivers in, a bounded run of traffic through what lies between them out.
+//!
+//! One thread sends and receives in turn, so that a test needs one core beside that of what is tested.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::account::{Account, Arrival};
+use super::pace::Rate;
+use super::signature::Signature;
+use super::template::Templates;
+use super::traffic::Traffic;
+use crate::base::time::Now;
+use crate::io::{BURST, Frames, Port};
+
+/// Longest interval between frames that is spent looking instead of sleeping.
+const LOOKING: u64 = 200_000;
+/// How long to sleep at a time when less is to be sent.
+const NAP: Duration = Duration::from_micros(50);
+/// Most numbers of a run: they are 32 bits wide.
+pub const MOST_PACKETS: u64 = u32::MAX as u64;
+
+/// The sending side of one direction.
+pub struct Sender {
+    templates: Templates,
+    rate: Rate,
+    run: u16,
+    /// Packets to send in all.
+    total: u64,
+    sent: u64,
+    bytes: u64,
+    /// Spent in the kernel's hands, forwarding by the kernel on this core included.
+    handing_over: Duration,
+}
+
+impl Sender {
+    /// A sender of at most this many packets.
+    pub fn new(traffic: &Traffic, rate: Rate, run: u16, total: u64) -> Sender {
+        let templates = Templates::new(traffic);
+        let total = total.min(MOST_PACKETS);
+        Sender { templates, rate, run, total, sent: 0, bytes: 0, handing_over: Duration::ZERO }
+    }
+
+    /// Packets sent so far.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Their bytes, without check sequence.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Time spent in calls that hand frames to the kernel. On a veth pair they include everything up to the next socket: what the
+    /// kernel forwards, it forwards in here.
+    pub fn handing_over(&self) -> Duration {
+        self.handing_over
+    }
+
+    /// Whether all packets were sent.
+    pub fn is_done(&self) -> bool {
+        self.sent >= self.total
+    }
+
+    /// Sends what is due, a burst at most, over the queues of an interface; returns how many packets. Frames of a flow stay on one
+    /// queue.
+    pub fn step<P: Port>(&mut self, ports: &mut [P], now: Now) -> usize {
+        let due = self.rate.due(now.0).min(self.total).saturating_sub(self.sent);
+        let mut count = 0;
+        while count < due.min(BURST as u64) {
+            let Ok(sequence) = u32::try_from(self.sent) else { break };
+            let flow = self.templates.flow_of(sequence);
+            let signature = Signature { run: self.run, flow: flow as u16, sequence, departure: now.0 };
+            let queue = flow as usize % ports.len().max(1);
+            let Some(port) = ports.get_mut(queue) else { break };
+            let length = self.templates.length(&signature);
+            let Some(mut frame) = port.blank(length) else { break };
+            self.templates.write(&signature, port.bytes_mut(&mut frame));
+            if let Err(frame) = port.transmit(frame) {
+                port.recycle(frame);
+                break;
+            }
+            self.sent += 1;
+            self.bytes += length as u64;
+            count += 1;
+        }
+        if count > 0 || ports.iter_mut().any(Port::is_sending) {
+            let start = Instant::now();
+            ports.iter_mut().for_each(Port::flush);
+            self.handing_over += start.elapsed();
+        }
+        count as usize
+    }
+}
+
+/// The receiving side of one direction.
+pub struct Receiver {
+    frames: Frames,
+    account: Account,
+}
+
+impl Receiver {
+    /// A receiver that keeps this account.
+    pub fn new(account: Account) -> Receiver {
+        Receiver { frames: Frames::new(), account }
+    }
+
+    /// What arrived so far.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Takes a burst off each queue; `arrived` is told of the first intact copy of each packet. Returns how many frames.
+    pub fn step<P: Port>(&mut self, ports: &mut [P], now: Now, arrived: &mut impl FnMut(Arrival)) -> usize {
+        let mut count = 0;
+        for port in ports {
+            count += port.receive(&mut self.frames);
+            for position in 0..self.frames.len() {
+                let Some(frame) = self.frames.take(position) else { continue };
+                if let Some(arrival) = self.account.take(port.bytes(&frame), now) {
+                    arrived(arrival);
+                }
+                port.recycle(frame);
+            }
+            self.frames.clear();
+        }
+        count
+    }
+}
+
+/// One direction of traffic between two interfaces.
+pub struct Way {
+    /// Sends on the interface with the way's number.
+    pub sender: Sender,
+    /// Receives on the other one.
+    pub receiver: Receiver,
+}
+
+impl Way {
+    /// A way for a traffic of at most this many packets; `run` tells it from others.
+    pub fn new(traffic: &Traffic, rate: Rate, run: u16, total: u64) -> Way {
+        let sender = Sender::new(traffic, rate, run, total);
+        let receiver = Receiver::new(Account::new(traffic, run, sender.total));
+        Way { sender, receiver }
+    }
+
+    /// Packets that have been sent and have not arrived.
+    fn missing(&self) -> u64 {
+        self.receiver.account().tally().lost(self.sender.sent())
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed {
+    /// From the first packet to the last one sent.
+    pub sending: Duration,
+    /// Whether it was stopped before all was sent.
+    pub was_stopped: bool,
+}
+
+/// Sends everything that is due while receiving, then waits for what is under way until nothing came for as long as `patience`.
+/// Ends early when `stop` is set or `longest` has passed. The first way goes from the first interface's queues to the second's, a
+/// second one back. `arrived` is told the way's number and each first intact copy.
+pub fn drive<P: Port>(
+    ends: &mut [Vec<P>; 2],
+    ways: &mut [Way],
+    [longest, patience]: [Duration; 2],
+    stop: &AtomicBool,
+    mut arrived: impl FnMut(usize, Arrival),
+) -> Elapsed {
+    let start = Instant::now();
+    let now = || Now(start.elapsed().as_nanos() as u64);
+    let interval = ways.iter().map(|way| way.sender.rate.interval()).min().unwrap_or(0);
+    let mut was_stopped = false;
+    while ways.iter().any(|way| !way.sender.is_done()) {
+        was_stopped = stop.load(Ordering::Relaxed);
+        if was_stopped || start.elapsed() >= longest {
+            break;
+        }
+        let mut moved = 0;
+        for (number, way) in ways.iter_mut().enumerate() {
+            let [near, far] = facing(ends, number);
+            moved += way.sender.step(near, now());
+            moved += way.receiver.step(far, now(), &mut |arrival| arrived(number, arrival));
+        }
+        if moved == 0 && interval > LOOKING {
+            thread::sleep(NAP);
+        }
+    }
+    let sending = start.elapsed();
+    let mut last = Instant::now();
+    while ways.iter().any(|way| way.missing() > 0) && last.elapsed() < patience && !stop.load(Ordering::Relaxed) {
+        let mut moved = 0;
+        for (number, way) in ways.iter_mut().enumerate() {
+            let [near, far] = facing(ends, number);
+            near.iter_mut().for_each(Port::flush);
+            moved += way.receiver.step(far, now(), &mut |arrival| arrived(number, arrival));
+        }
+        match moved {
+            0 => thread::sleep(NAP),
+            _ => last = Instant::now(),
+        }
+    }
+    Elapsed { sending, was_stopped }
+}
+
+/// The end that a way starts from, and the other one.
+fn facing<P>([first, second]: &mut [Vec<P>; 2], number: usize) -> [&mut Vec<P>; 2] {
+    match number % 2 {
+        0 => [first, second],
+        _ => [second, first],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::memory::{MemoryPort, Wire, memory};
+    use crate::lab::generator::account::Tally;
+
+    const RUN: u16 = 3;
+
+    type Ends = [Vec<MemoryPort>; 2];
+
+    fn way(traffic: &Traffic, rate: Rate, total: u64) -> (Way, Ends, [Wire; 2]) {
+        let mut ports = memory(2, 256, 2048).into_iter();
+        let mut next = || ports.next().expect("two were asked for");
+        let ((from, near), (to, far)) = (next(), next());
+        (Way::new(traffic, rate, RUN, total), [vec![from], vec![to]], [near, far])
+    }
+
+    /// Sends 1,000 packets over a way that does something to each.
+    fn over(change: impl Fn(usize, Vec<u8>) -> Vec<Vec<u8>>) -> Tally {
+        let traffic = Traffic { flows: 5, sizes: "imix".parse().unwrap(), ..Traffic::default() };
+        let (mut way, mut ends, [mut near, mut far]) = way(&traffic, Rate::Max, 1000);
+        let (mut number, mut clock) = (0, 0);
+        while !way.sender.is_done() {
+            clock += 1000;
+            way.sender.step(&mut ends[0], Now(clock));
+            while let Some(frame) = near.take() {
+                for copy in change(number, frame) {
+                    assert!(far.inject(&copy));
+                }
+                number += 1;
+            }
+            while way.receiver.step(&mut ends[1], Now(clock), &mut |_| ()) > 0 {}
+        }
+        assert_eq!((number, way.sender.sent()), (1000, 1000));
+        *way.receiver.account().tally()
+    }
+
+    #[test]
+    fn what_a_way_does_is_what_is_counted() {
+        let whole = over(|_, frame| vec![frame]);
+        assert_eq!(whole, Tally { received: 1000, bytes: whole.bytes, ..Tally::default() });
+        let lossy = over(|number, frame| if number % 10 == 0 { vec![] } else { vec![frame] });
+        assert_eq!(lossy, Tally { received: 900, bytes: lossy.bytes, ..Tally::default() });
+        assert_eq!(lossy.lost(1000), 100);
+        let doubled = over(|number, frame| vec![frame; 1 + usize::from(number % 10 == 0)]);
+        assert_eq!(doubled, Tally { duplicated: 100, ..whole });
+        let corrupt = over(|number, mut frame| {
+            let last = frame.len() - 1;
+            frame[last] ^= u8::from(number % 10 == 0);
+            vec![frame]
+        });
+        assert_eq!(corrupt, Tally { corrupted: 100, received: 900, bytes: corrupt.bytes, ..Tally::default() });
+    }
+
+    #[test]
+    fn a_way_that_turns_the_order_round_reorders_and_loses_nothing() {
+        let (mut way, mut ends, [mut near, mut far]) = way(&Traffic::default(), Rate::Max, 64);
+        way.sender.step(&mut ends[0], Now(1));
+        let mut frames: Vec<Vec<u8>> = std::iter::from_fn(|| near.take()).collect();
+        frames.reverse();
+        frames.iter().for_each(|frame| assert!(far.inject(frame)));
+        let mut arrivals = Vec::new();
+        way.receiver.step(&mut ends[1], Now(2), &mut |arrival| arrivals.push(arrival.signature.sequence));
+        assert_eq!(arrivals, (0..64).rev().collect::<Vec<u32>>());
+        let expected = Tally { received: 64, bytes: 64 * 60, reordered: 63, latest: 63, ..Tally::default() };
+        assert_eq!(*way.receiver.account().tally(), expected);
+    }
+
+    #[test]
+    fn a_paced_sender_sends_what_is_due_and_no_more() {
+        let (mut way, mut ends, _wires) = way(&Traffic::default(), Rate::PerSecond(1000), 100);
+        let steps = [0, 500_000, 1_000_000, 4_200_000].map(|now| way.sender.step(&mut ends[0], Now(now)));
+        assert_eq!(steps, [1, 0, 1, 3]);
+    }
+
+    #[test]
+    fn a_run_ends_by_itself_when_nothing_arrives_and_at_once_when_told_to() {
+        let times = [Duration::from_secs(60), Duration::from_millis(5)];
+        let stop = AtomicBool::new(false);
+        let (one, mut ends, _wires) = way(&Traffic::default(), Rate::Max, 10);
+        let mut ways = [one];
+        let ended = drive(&mut ends, &mut ways, times, &stop, |_, _| ());
+        assert!(!ended.was_stopped && ways[0].sender.is_done());
+        stop.store(true, Ordering::Relaxed);
+        let (one, mut ends, _wires) = way(&Traffic::default(), Rate::Max, 10);
+        let mut ways = [one];
+        assert!(drive(&mut ends, &mut ways, [times[0]; 2], &stop, |_, _| ()).was_stopped);
+        assert_eq!(ways[0].sender.sent(), 0);
+    }
+}
