@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::control::daemon::Summary;
 use crate::engine::counters::Tally;
 use crate::engine::{Counters, Program, Reason, Verdict};
-use crate::worker::Fates;
+use crate::worker::{Fates, Latency};
 
 /// Packets and bytes with one verdict and reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -102,6 +102,26 @@ struct QueueRow {
     invalid_descriptors: u64,
 }
 
+/// How long the frames of one queue that were sent spent inside the box, from receive ring to transmit ring, in nanoseconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct LatencyRow {
+    queue: u32,
+    packets: u64,
+    p50_ns: u64,
+    p99_ns: u64,
+    p999_ns: u64,
+    max_ns: u64,
+}
+
+impl LatencyRow {
+    /// The figures of a queue.
+    pub fn of(queue: u32, latency: &Latency) -> LatencyRow {
+        let seen = latency.histogram();
+        let [p50_ns, p99_ns, p999_ns] = [0.5, 0.99, 0.999].map(|quantile| seen.value_at_quantile(quantile));
+        LatencyRow { queue, packets: seen.len(), p50_ns, p99_ns, p999_ns, max_ns: seen.max() }
+    }
+}
+
 /// What became of Log actions.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Log {
@@ -129,6 +149,7 @@ struct RunSummary {
     log: Log,
     reasons: Vec<Row>,
     queues: Vec<QueueRow>,
+    latency: Vec<LatencyRow>,
 }
 
 fn run_summary(done: &Summary, log: Log) -> RunSummary {
@@ -162,6 +183,7 @@ fn run_summary(done: &Summary, log: Log) -> RunSummary {
         log,
         reasons,
         queues: queues.collect(),
+        latency: done.workers.iter().map(|report| LatencyRow::of(report.worker.0, &report.latency)).collect(),
     }
 }
 
@@ -212,6 +234,15 @@ pub fn run_text(done: &Summary, log: Log) -> String {
             q.fill_ring_empty,
             q.receive_ring_full,
             q.receive_dropped
+        );
+    }
+    for l in s.latency.iter().filter(|l| l.packets > 0) {
+        let [p50, p99, p999, max] =
+            [l.p50_ns, l.p99_ns, l.p999_ns, l.max_ns].map(|nanoseconds| nanoseconds as f64 / 1e3);
+        let _ = writeln!(
+            text,
+            "queue {}: {} packets inside for p50 {p50:.1}, p99 {p99:.1}, p99.9 {p999:.1}, max {max:.1} us",
+            l.queue, l.packets
         );
     }
     text

@@ -11,11 +11,13 @@
 pub mod desk;
 pub mod exchange;
 pub mod judge;
+pub mod latency;
 pub mod line;
 pub mod thread;
 
 pub use desk::{Desk, Publisher};
 pub use exchange::Exchange;
 pub use judge::{EngineJudge, Judge, Load, PassAll};
+pub use latency::Latency;
 pub use line::{Fates, Judged, Line, NoTap, Tap};
 pub use thread::{Clock, Pace, Report};

@@ -9,6 +9,7 @@ use crate::engine::Counters;
 use crate::io::{Port, QueueFigures};
 use crate::worker::desk::Desk;
 use crate::worker::judge::Judge;
+use crate::worker::latency::Latency;
 use crate::worker::line::{Fates, Line, Tap};
 
 /// The monotonic clock as nanoseconds since its start; all workers of a run share one.
@@ -59,6 +60,8 @@ pub struct Report {
     pub flows: usize,
     /// Loads adopted, the first one included.
     pub generation: u64,
+    /// How long frames that were sent spent inside the box.
+    pub latency: Latency,
 }
 
 impl Default for Report {
@@ -70,18 +73,20 @@ impl Default for Report {
             queues: [QueueFigures::default(); 2],
             flows: 0,
             generation: 0,
+            latency: Latency::default(),
         }
     }
 }
 
 impl Report {
     /// The figures of a line; may ask the kernel.
-    pub fn fill<P: Port, J: Judge>(&mut self, line: &Line<P, J>, generation: u64) {
+    pub fn fill<P: Port, J: Judge>(&mut self, line: &Line<P, J>, latency: &Latency, generation: u64) {
         self.worker = line.here();
         self.counters.clone_from(line.judge().counters());
         self.fates = *line.fates();
         self.queues = line.ports().each_ref().map(Port::figures);
         self.flows = line.judge().flows();
+        self.latency.copy_from(latency);
         self.generation = generation;
     }
 }
@@ -96,8 +101,11 @@ pub fn run<P: Port, J: Judge, T: Tap>(
     tap: &mut T,
 ) -> Report {
     let spin = u64::try_from(pace.spin.as_nanos()).unwrap_or(u64::MAX);
-    let mut last = clock.now();
+    let mut now = clock.now();
+    let mut last = now;
     let mut generation = 1;
+    let mut latency = Latency::default();
+    let mut sent = sent_by(line);
     loop {
         if desk.has_attention() {
             desk.attend();
@@ -105,16 +113,21 @@ pub fn run<P: Port, J: Judge, T: Tap>(
                 desk.retire(line.judge_mut().adopt(load));
             }
             if let Some(mut report) = desk.requested() {
-                report.fill(line, generation);
+                report.fill(line, &latency, generation);
                 desk.give(report);
             }
             if desk.is_stopping() {
                 break;
             }
+            now = clock.now();
         }
-        let now = clock.now();
-        if line.turn(now, tap) > 0 {
-            last = now;
+        let begun = now;
+        let moved = line.turn(begun, tap);
+        now = clock.now();
+        if moved > 0 {
+            last = begun;
+            let sent_before = std::mem::replace(&mut sent, sent_by(line));
+            latency.record(now.since(begun), sent - sent_before);
             continue;
         }
         line.judge_mut().idle(now);
@@ -123,12 +136,19 @@ pub fn run<P: Port, J: Judge, T: Tap>(
             continue;
         }
         sleep(line, desk, pace.sleep);
+        now = clock.now();
     }
     // What other workers have handed over still goes its way.
     while line.turn(clock.now(), tap) > 0 && !line.has_no_mail() {}
     let mut report = Report::default();
-    report.fill(line, generation);
+    report.fill(line, &latency, generation);
     report
+}
+
+/// Frames that a line has transmitted so far.
+#[inline]
+fn sent_by<P: Port, J: Judge>(line: &Line<P, J>) -> u64 {
+    line.fates().transmitted.iter().map(|tally| tally.packets).sum()
 }
 
 /// Sleeps until there may be something to do.

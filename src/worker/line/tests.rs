@@ -193,3 +193,17 @@ fn a_starving_uplink_gets_chunks_back_from_the_downlink() {
     }
     assert_eq!(line.fates().ring_full[0].packets, 0);
 }
+
+#[test]
+fn a_lone_frame_leaves_in_the_turn_that_takes_it() {
+    let mut all = lines(1);
+    let (line, [outside, inside]) = &mut all[0];
+    for round in 1..100u8 {
+        assert!(outside.inject(&[1, 0, round]));
+        assert_eq!(line.turn(Now(round.into()), &mut NoTap), 1);
+        assert_eq!(inside.take(), Some(vec![1, 0, round]), "it does not wait for a burst to fill");
+        assert!(inside.inject(&[2, 0, round]));
+        assert_eq!(line.turn(Now(round.into()), &mut NoTap), 1);
+        assert_eq!(outside.take(), Some(vec![2, 0, round]));
+    }
+}
