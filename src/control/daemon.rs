@@ -275,6 +275,7 @@ pub fn run<J: Judge, T: Tap>(
         }
         let start = Instant::now();
         if failed.is_none() && wait_until_ready(&inbox, spawned.len()) {
+            give_way();
             tracing::info!("ready: {}", describe(&ports, spawned.len()));
             started(control.clone());
             failed = attend(&inbox, &control, &mut reload, &ports).err();
@@ -354,6 +355,15 @@ fn work<J: Judge, T: Tap>(
     let report = run_line(&mut line, desk, clock, pace, &mut tap);
     let held = line.ports().iter().map(Queue::held).sum::<u64>() + line.mail() as u64;
     (report, held)
+}
+
+/// Lets this thread run when workers leave time: where they have a core each there is always some, and where they share one with
+/// control, reading and compiling a policy must not cost packets. Threads that it starts later do the same.
+pub fn give_way() {
+    /// A tenth of a worker's share (`sched(7)`: each step is worth about a quarter).
+    const NICE: i32 = 10;
+    // A system that does not allow it shares evenly, which only costs speed.
+    let _ = rustix::process::setpriority_process(None, NICE);
 }
 
 /// Whether all workers have come to their loop; false when one has gone or the run is to stop already.

@@ -8,7 +8,8 @@
 //!
 //! The modules in the order of a run: [`place`] names things, [`topology`] builds and removes them, [`process`] starts and ends
 //! what runs inside, [`session`] puts these together as *up* and *down*, [`echo`] answers, [`probe`] asks, [`lesson`] says what to
-//! expect, and [`exercise`] compares. [`generator`] sends traffic at a rate and accounts for every packet of it.
+//! expect, and [`exercise`] compares. [`generator`] sends traffic at a rate and accounts for every
+//! packet of it; [`router`] lets the kernel take the gateway's place.
 //!
 //! Architecture invariant: this room knows no policy. The policy files of the lessons are text that it copies.
 
@@ -21,6 +22,7 @@ pub mod namespace;
 pub mod place;
 pub mod probe;
 pub mod process;
+pub mod router;
 pub mod session;
 pub mod topology;
 

@@ -150,7 +150,7 @@ fn configure_stack(has_addresses: bool) -> Result<(), LabError> {
 }
 
 /// Runs commands of `ip`, one per line, in one process; the first that fails ends it.
-fn ip<S: AsRef<str>>(inside: Option<&str>, commands: &[S]) -> Result<String, LabError> {
+pub(super) fn ip<S: AsRef<str>>(inside: Option<&str>, commands: &[S]) -> Result<String, LabError> {
     let mut arguments = vec!["-batch", "-"];
     if let Some(name) = inside {
         arguments.splice(0..0, ["-netns", name]);

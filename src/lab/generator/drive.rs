@@ -28,6 +28,8 @@ pub struct Sender {
     run: u16,
     /// Packets to send in all.
     total: u64,
+    /// Packets that become due together.
+    burst: u64,
     sent: u64,
     bytes: u64,
     /// Spent in the kernel's hands, forwarding by the kernel on this core included.
@@ -39,7 +41,13 @@ impl Sender {
     pub fn new(traffic: &Traffic, rate: Rate, run: u16, total: u64) -> Sender {
         let templates = Templates::new(traffic);
         let total = total.min(MOST_PACKETS);
-        Sender { templates, rate, run, total, sent: 0, bytes: 0, handing_over: Duration::ZERO }
+        Sender { templates, rate, run, total, burst: 1, sent: 0, bytes: 0, handing_over: Duration::ZERO }
+    }
+
+    /// The same with packets sent so many at a time, at the same rate over all.
+    pub fn in_bursts(mut self, of: u64) -> Sender {
+        self.burst = of.max(1);
+        self
     }
 
     /// Packets sent so far.
@@ -60,13 +68,18 @@ impl Sender {
 
     /// Whether all packets were sent.
     pub fn is_done(&self) -> bool {
-        self.sent >= self.total
+        self.sent >= self.total / self.burst * self.burst
     }
 
     /// Sends what is due, a burst at most, over the queues of an interface; returns how many packets. Frames of a flow stay on one
     /// queue.
     pub fn step<P: Port>(&mut self, ports: &mut [P], now: Now) -> usize {
-        let due = self.rate.due(now.0).min(self.total).saturating_sub(self.sent);
+        let due = match (self.rate.due(now.0), self.burst) {
+            (due, 1) => due,
+            // The first burst is due when its last packet would be.
+            (due, burst) => due / burst * burst,
+        };
+        let due = due.min(self.total / self.burst * self.burst).saturating_sub(self.sent);
         let mut count = 0;
         while count < due.min(BURST as u64) {
             let Ok(sequence) = u32::try_from(self.sent) else { break };
@@ -161,7 +174,7 @@ pub struct Elapsed {
 }
 
 /// Sends everything that is due while receiving, then waits for what is under way until nothing came for as long as `patience`.
-/// Ends early when `stop` is set or `longest` has passed. The first way goes from the first interface's queues to the second's, a
+/// No more is sent once `stop` is set or `longest` has passed. The first way goes from the first interface's queues to the second's, a
 /// second one back. `arrived` is told the way's number and each first intact copy.
 pub fn drive<P: Port>(
     ends: &mut [Vec<P>; 2],
@@ -191,7 +204,7 @@ pub fn drive<P: Port>(
     }
     let sending = start.elapsed();
     let mut last = Instant::now();
-    while ways.iter().any(|way| way.missing() > 0) && last.elapsed() < patience && !stop.load(Ordering::Relaxed) {
+    while ways.iter().any(|way| way.missing() > 0) && last.elapsed() < patience {
         let mut moved = 0;
         for (number, way) in ways.iter_mut().enumerate() {
             let [near, far] = facing(ends, number);
@@ -287,6 +300,15 @@ mod tests {
         let (mut way, mut ends, _wires) = way(&Traffic::default(), Rate::PerSecond(1000), 100);
         let steps = [0, 500_000, 1_000_000, 4_200_000].map(|now| way.sender.step(&mut ends[0], Now(now)));
         assert_eq!(steps, [1, 0, 1, 3]);
+    }
+
+    #[test]
+    fn a_sender_in_bursts_keeps_the_rate_over_all() {
+        let (mut way, mut ends, _wires) = way(&Traffic::default(), Rate::PerSecond(1000), 100);
+        way.sender = way.sender.in_bursts(32);
+        let at = |millisecond: u64| Now(millisecond * 1_000_000);
+        let steps = [0, 30, 31, 32, 62, 63, 95, 999].map(|now| way.sender.step(&mut ends[0], at(now)));
+        assert_eq!((steps, way.sender.is_done()), ([0, 0, 32, 0, 0, 32, 32, 0], true));
     }
 
     #[test]

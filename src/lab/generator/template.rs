@@ -62,7 +62,7 @@ impl Templates {
     /// The flow of a packet.
     #[inline]
     pub fn flow_of(&self, sequence: u32) -> u32 {
-        (scatter(self.seed, sequence.into()) % u64::from(self.flows)) as u32
+        flow_of(self.seed, self.flows, sequence)
     }
 
     #[inline]
@@ -109,6 +109,12 @@ impl Templates {
     }
 }
 
+/// The flow that a packet of a traffic with this seed and so many flows, at least 1, belongs to.
+#[inline]
+pub fn flow_of(seed: u64, flows: u32, sequence: u32) -> u32 {
+    (scatter(seed, sequence.into()) % u64::from(flows.max(1))) as u32
+}
+
 fn fold(sum: u32) -> u16 {
     let sum = (sum >> 16) + (sum & 0xffff);
     ((sum >> 16) + (sum & 0xffff)) as u16
@@ -128,10 +134,21 @@ fn spec(traffic: &Traffic, flow: u32) -> PacketSpec {
         (Protocol::Icmp, false) => ICMP,
         (Protocol::Icmp, true) => ICMPV6,
     };
-    let round = (host / path.from.count()) as u16;
+    // The asking side counts through its hosts and then through its ports, whichever side this is.
+    let asking = if traffic.is_answering { path.to } else { path.from };
+    let round = (host / asking.count()) as u16;
+    let (own, other) = (FIRST_PORT.wrapping_add(round), traffic.port);
+    let (sport, dport) = if traffic.is_answering { (other, own) } else { (own, other) };
+    let echo = PacketSpec::new(source, destination, number).icmp_type;
     PacketSpec {
-        sport: FIRST_PORT.wrapping_add(round),
-        dport: traffic.port,
+        sport,
+        dport,
+        // An echo reply is 0 for a request of 8 (RFC 792), 129 for one of 128 (RFC 4443).
+        icmp_type: match (traffic.is_answering, source.is_ipv6()) {
+            (false, _) => echo,
+            (true, false) => 0,
+            (true, true) => 129,
+        },
         tcp_flags: ACK,
         seq: 1,
         ack: 1,
@@ -295,6 +312,24 @@ mod tests {
             assert!(is_right(&changed), "byte {byte}");
         }
         assert!(!is_right(&whole[..whole.len() - 1]), "a byte is missing");
+    }
+
+    #[test]
+    fn answers_are_the_same_flows_the_other_way() {
+        let traffic = Traffic {
+            protocols: vec![Protocol::Udp, Protocol::Tcp, Protocol::Icmp],
+            paths: vec![Path::ipv4(), Path::ipv6()],
+            flows: 4000,
+            ..Traffic::default()
+        };
+        let answers = traffic.answers();
+        for flow in 0..traffic.flows {
+            let (asked, answered) = (spec(&traffic, flow), spec(&answers, flow));
+            assert_eq!((asked.src, asked.dst), (answered.dst, answered.src));
+            assert_eq!((asked.sport, asked.dport, asked.icmp_id), (answered.dport, answered.sport, answered.icmp_id));
+            assert_ne!(asked.icmp_type, answered.icmp_type);
+        }
+        assert_eq!(answers.answers(), traffic);
     }
 
     #[test]

@@ -176,7 +176,7 @@ impl Path {
     }
 
     /// The way back.
-    pub fn reversed(self) -> Path {
+    fn reversed(self) -> Path {
         Path { from: self.to, to: self.from }
     }
 }
@@ -192,12 +192,22 @@ pub struct Traffic {
     pub protocols: Vec<Protocol>,
     /// Addresses; flows take them in turn. Not empty.
     pub paths: Vec<Path>,
-    /// Destination port of UDP and TCP.
+    /// Port of UDP and TCP at the destination; of traffic that answers, at the source.
     pub port: u16,
+    /// Whether the packets are answers to the same traffic on the reversed paths.
+    pub is_answering: bool,
     /// Draws flows and content.
     pub seed: u64,
     /// Hardware address that frames are sent to.
     pub to_mac: [u8; 6],
+}
+
+impl Traffic {
+    /// The answers to it: every flow the other way.
+    pub fn answers(&self) -> Traffic {
+        let paths = self.paths.iter().map(|path| path.reversed()).collect();
+        Traffic { paths, is_answering: !self.is_answering, ..self.clone() }
+    }
 }
 
 /// A hardware address of nobody, locally administered: a bridge forwards it and a host ignores it.
@@ -213,6 +223,7 @@ impl Default for Traffic {
             protocols: vec![Protocol::Udp],
             paths: vec![Path::ipv4()],
             port: 7,
+            is_answering: false,
             seed: 0,
             to_mac: NOBODY,
         }
