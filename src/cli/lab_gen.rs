@@ -35,7 +35,7 @@ pub struct GenArguments {
     /// Interface that receives [default: the workers' interface]
     #[arg(long, value_name = "[NS/]IFACE")]
     to: Option<EndName>,
-    /// Send the same traffic the other way, too
+    /// Send answers the other way, too: as many packets of the same flows
     #[arg(long)]
     both_ways: bool,
     /// Packets per second and direction, such as `1500`, `20k`, `0.8M`, or `max`
@@ -47,6 +47,9 @@ pub struct GenArguments {
     /// Packets to send per direction, at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
+    /// Packets that are sent together, at the same rate over all
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    burst: u64,
     /// Frame sizes with check sequence, in turn: `64`, `64,512,1518`, or `imix` (7 of 64, 4 of 570, 1 of 1518)
     #[arg(long, value_name = "BYTES", default_value = "64")]
     size: Sizes,
@@ -151,12 +154,14 @@ pub fn run(lab: &Lab, arguments: &GenArguments, stop: &AtomicBool) -> Result<u8,
     let mut queues = [std::mem::take(&mut near.queues), std::mem::take(&mut far.queues)];
     let duration = Duration::from_secs_f64(arguments.duration);
     let total = arguments.rate.total(duration.as_nanos() as u64).min(arguments.count.unwrap_or(u64::MAX));
-    let way = |traffic: &Traffic, run: u64| Way::new(traffic, arguments.rate, run as u16, total);
+    let way = |traffic: &Traffic, run: u64| {
+        let way = Way::new(traffic, arguments.rate, run as u16, total);
+        Way { sender: way.sender.in_bursts(arguments.burst), ..way }
+    };
     let [run, _] = random_seed();
     let mut ways = vec![way(&traffic, run)];
     if arguments.both_ways {
-        let paths = traffic.paths.iter().map(|path| path.reversed()).collect();
-        ways.push(way(&Traffic { paths, ..traffic.clone() }, !run));
+        ways.push(way(&traffic.answers(), !run));
     }
     let elapsed = drive(&mut queues, &mut ways, [duration, PATIENCE], stop, |_, _| ());
     let result = result(&names, arguments, &ways, elapsed);

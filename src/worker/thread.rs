@@ -62,6 +62,8 @@ pub struct Report {
     pub generation: u64,
     /// How long frames that were sent spent inside the box.
     pub latency: Latency,
+    /// Nanoseconds spent in turns that moved frames; looking at empty rings and sleeping are not in it.
+    pub busy: u64,
 }
 
 impl Default for Report {
@@ -74,20 +76,41 @@ impl Default for Report {
             flows: 0,
             generation: 0,
             latency: Latency::default(),
+            busy: 0,
         }
     }
 }
 
 impl Report {
     /// The figures of a line; may ask the kernel.
-    pub fn fill<P: Port, J: Judge>(&mut self, line: &Line<P, J>, latency: &Latency, generation: u64) {
+    pub fn fill<P: Port, J: Judge>(&mut self, line: &Line<P, J>, times: &Times, generation: u64) {
         self.worker = line.here();
         self.counters.clone_from(line.judge().counters());
         self.fates = *line.fates();
         self.queues = line.ports().each_ref().map(Port::figures);
         self.flows = line.judge().flows();
-        self.latency.copy_from(latency);
+        self.latency.copy_from(&times.latency);
+        self.busy = times.busy;
         self.generation = generation;
+    }
+}
+
+/// What a loop notes about its turns.
+#[derive(Debug, Default)]
+pub struct Times {
+    latency: Latency,
+    busy: u64,
+    /// Frames sent up to the last turn noted.
+    sent: u64,
+}
+
+impl Times {
+    /// Notes a turn that moved frames and ended with so many sent in all.
+    #[inline]
+    fn note(&mut self, nanoseconds: u64, sent: u64) {
+        self.busy += nanoseconds;
+        self.latency.record(nanoseconds, sent.saturating_sub(self.sent));
+        self.sent = sent;
     }
 }
 
@@ -104,8 +127,7 @@ pub fn run<P: Port, J: Judge, T: Tap>(
     let mut now = clock.now();
     let mut last = now;
     let mut generation = 1;
-    let mut latency = Latency::default();
-    let mut sent = sent_by(line);
+    let mut times = Times { sent: sent_by(line), ..Times::default() };
     loop {
         if desk.has_attention() {
             desk.attend();
@@ -113,7 +135,7 @@ pub fn run<P: Port, J: Judge, T: Tap>(
                 desk.retire(line.judge_mut().adopt(load));
             }
             if let Some(mut report) = desk.requested() {
-                report.fill(line, &latency, generation);
+                report.fill(line, &times, generation);
                 desk.give(report);
             }
             if desk.is_stopping() {
@@ -126,8 +148,7 @@ pub fn run<P: Port, J: Judge, T: Tap>(
         now = clock.now();
         if moved > 0 {
             last = begun;
-            let sent_before = std::mem::replace(&mut sent, sent_by(line));
-            latency.record(now.since(begun), sent - sent_before);
+            times.note(now.since(begun), sent_by(line));
             continue;
         }
         line.judge_mut().idle(now);
@@ -141,7 +162,7 @@ pub fn run<P: Port, J: Judge, T: Tap>(
     // What other workers have handed over still goes its way.
     while line.turn(clock.now(), tap) > 0 && !line.has_no_mail() {}
     let mut report = Report::default();
-    report.fill(line, &latency, generation);
+    report.fill(line, &times, generation);
     report
 }
 

@@ -12,6 +12,7 @@ pub mod random;
 pub mod ruleset;
 pub mod scan;
 pub mod traffic;
+pub mod veth;
 
 /// Arguments of `ringwall bench`.
 #[derive(Debug, Args)]
@@ -26,6 +27,8 @@ enum Subject {
     Classify(classify::ClassifyArguments),
     /// The whole packet path between two in-memory ring ports
     Pipeline(pipeline::PipelineArguments),
+    /// Forward between veth pairs: a bare forwarder, this program and the kernel's nftables in turn
+    Veth(veth::VethArguments),
 }
 
 /// Measures; returns the exit code. `allocations` tells how often the process has asked for memory so far.
@@ -33,5 +36,6 @@ pub fn run(arguments: &BenchArguments, allocations: fn() -> u64) -> u8 {
     match &arguments.subject {
         Subject::Classify(arguments) => classify::run(arguments),
         Subject::Pipeline(arguments) => pipeline::run(arguments, allocations),
+        Subject::Veth(arguments) => veth::run(arguments),
     }
 }

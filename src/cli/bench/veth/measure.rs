@@ -1,0 +1,225 @@
+//! A forwarder, a rate and a frame size in, what a trial showed out.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::forwarder::Watch;
+use super::policy::PORT;
+use super::search::Shown;
+use crate::io::xdp::Queue;
+use crate::lab::LabError;
+use crate::lab::generator::account::Arrival;
+use crate::lab::generator::traffic::FRAME_SIZES;
+use crate::lab::generator::{Rate, Sizes, Traffic, Way, drive};
+
+/// How long nothing may come before a trial ends; on a pair of virtual links nothing is under way for longer.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long greetings take: so slow that every forwarder manages them.
+const GREETING: Duration = Duration::from_millis(500);
+/// Packets of each flow and direction in a greeting, on average: one flow in three thousand gets none.
+const GREETINGS: f64 = 8.0;
+
+/// Directions of the traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ways {
+    /// From the uplink to the downlink.
+    One,
+    /// Half of the packets each way.
+    Both,
+}
+
+/// The generator between its two interfaces.
+pub struct Generator<'a> {
+    /// Queues of the clients' and of the workers' interface.
+    pub ends: [Vec<Queue>; 2],
+    /// Hardware addresses of the gateway's two ports, which a router asks for.
+    pub macs: [[u8; 6]; 2],
+    /// Flows per direction.
+    pub flows: u32,
+    /// Core of the generator's thread.
+    pub core: Option<usize>,
+    /// Set when the user wants to stop.
+    pub stop: &'a AtomicBool,
+    /// Tells the packets of one trial from those of the next.
+    pub run: AtomicU16,
+}
+
+/// What is offered in a trial.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    /// Packets per second, all directions together; 0 = as many as the generator can.
+    pub rate: f64,
+    /// Bytes of the frames with check sequence.
+    pub size: u16,
+    /// How long.
+    pub duration: Duration,
+    /// Which way.
+    pub ways: Ways,
+}
+
+/// What a trial showed.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets that arrived.
+    pub received: u64,
+    /// Duplicates, reordered and corrupted ones.
+    pub spoilt: u64,
+    /// Seconds of sending.
+    pub seconds: f64,
+    /// Nanoseconds per packet that the generator's calls took.
+    pub sending: f64,
+    /// One-way delays in nanoseconds.
+    pub delays: Histogram<u64>,
+}
+
+impl Trial {
+    /// For the search.
+    pub fn shown(&self) -> Shown {
+        let lost = self.sent.saturating_sub(self.received) + self.spoilt;
+        Shown { sent: self.sent as f64 / self.seconds, lost: lost as f64 / self.sent.max(1) as f64 }
+    }
+}
+
+impl Generator<'_> {
+    /// Lets every flow be known to the forwarder in both directions, as established ones are, before trials begin; `None` when the
+    /// user stopped it. What is lost meanwhile does not count.
+    ///
+    /// # Errors
+    /// As [`Generator::trial`].
+    pub fn greet(&mut self) -> Result<Option<()>, LabError> {
+        let rate = 2.0 * GREETINGS * f64::from(self.flows) / GREETING.as_secs_f64();
+        let offer = Offer { rate, size: FRAME_SIZES[0], duration: GREETING, ways: Ways::Both };
+        Ok(self.trial(offer, |_, _| ())?.map(|_| ()))
+    }
+
+    /// Runs a trial; `None` when the user stopped it. `arrived` is told of each first intact copy with its direction.
+    ///
+    /// # Errors
+    /// A frame size that there is not.
+    pub fn trial(
+        &mut self,
+        offer: Offer,
+        arrived: impl FnMut(usize, Arrival) + Send,
+    ) -> Result<Option<Trial>, LabError> {
+        let stop = self.stop;
+        self.trial_until(offer, stop, arrived)
+    }
+
+    /// The same; what is to be sent ends when `done` is set.
+    ///
+    /// # Errors
+    /// As [`Generator::trial`].
+    pub fn trial_until(
+        &mut self,
+        offer: Offer,
+        done: &AtomicBool,
+        arrived: impl FnMut(usize, Arrival) + Send,
+    ) -> Result<Option<Trial>, LabError> {
+        let count = if offer.ways == Ways::Both { 2 } else { 1 };
+        let rate = match offer.rate / f64::from(count) {
+            rate if rate >= 1.0 => Rate::PerSecond(rate as u64),
+            _ => Rate::Max,
+        };
+        let total = rate.total(offer.duration.as_nanos() as u64);
+        let sizes = Sizes::one(offer.size).map_err(LabError::Usage)?;
+        let forth = Traffic { sizes, flows: self.flows, port: PORT, ..Traffic::default() };
+        let mut ways: Vec<Way> = Vec::new();
+        for (number, mac) in (0..count).zip(self.macs) {
+            let traffic = if number == 0 { forth.clone() } else { forth.answers() };
+            let traffic = Traffic { to_mac: mac, ..traffic };
+            ways.push(Way::new(&traffic, rate, self.run.fetch_add(1, Ordering::Relaxed), total));
+        }
+        let (ends, core) = (&mut self.ends, self.core);
+        let elapsed = thread::scope(|scope| {
+            let sending = scope.spawn(|| {
+                if let Some(id) = core {
+                    core_affinity::set_for_current(core_affinity::CoreId { id });
+                }
+                drive(ends, &mut ways, [offer.duration, PATIENCE], done, arrived)
+            });
+            sending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        if self.stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let mut trial = Trial {
+            sent: 0,
+            received: 0,
+            spoilt: 0,
+            seconds: elapsed.sending.as_secs_f64().max(1e-9),
+            sending: 0.0,
+            delays: Histogram::new_from(ways[0].receiver.account().delays()),
+        };
+        for way in &ways {
+            let account = way.receiver.account();
+            let tally = account.tally();
+            trial.sent += way.sender.sent();
+            trial.received += tally.received;
+            trial.spoilt += tally.duplicated + tally.reordered + tally.corrupted;
+            trial.sending += way.sender.handing_over().as_nanos() as f64;
+            // Of the same bounds.
+            let _ = trial.delays.add(account.delays());
+        }
+        trial.sending /= trial.sent.max(1) as f64;
+        Ok(Some(trial))
+    }
+}
+
+/// What a packet costs at a fixed rate, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// Packets per second at which it was measured.
+    pub rate: f64,
+    /// CPU time of the gateway's thread; `None` where the kernel forwards.
+    pub gateway: Option<f64>,
+    /// Time of the gateway's thread in turns that moved frames.
+    pub busy: Option<f64>,
+    /// Time of the generator's calls into the kernel, in which the kernel also forwards.
+    pub sending: f64,
+    /// Part of the packets that was lost meanwhile.
+    pub lost: f64,
+}
+
+impl Cost {
+    /// Of several measurements the one in which the forwarder took least: others on the machine only add.
+    pub fn least(costs: impl IntoIterator<Item = Cost>) -> Option<Cost> {
+        let key = |cost: &Cost| cost.busy.unwrap_or(cost.sending);
+        costs.into_iter().min_by(|a, b| key(a).total_cmp(&key(b)))
+    }
+}
+
+/// Measures the cost of a packet in one trial; `None` when the user stopped it.
+///
+/// # Errors
+/// As [`Generator::trial`].
+pub fn cost(generator: &mut Generator<'_>, watch: &Watch<'_>, offer: Offer) -> Result<Option<Cost>, LabError> {
+    let before = watch.figures();
+    let Some(trial) = generator.trial(offer, |_, _| ())? else { return Ok(None) };
+    let after = watch.figures();
+    let packets = trial.received.max(1) as f64;
+    let per_packet = |of: fn(&super::forwarder::Figures) -> u64| {
+        let (before, after) = (before.as_ref()?, after.as_ref()?);
+        Some(of(after).saturating_sub(of(before)) as f64 / packets)
+    };
+    let shown = trial.shown();
+    Ok(Some(Cost {
+        rate: shown.sent,
+        gateway: per_packet(|figures| figures.on_core),
+        busy: per_packet(|figures| figures.busy),
+        sending: trial.sending,
+        lost: shown.lost,
+    }))
+}
+
+/// Percentiles of a histogram by name, in nanoseconds.
+pub fn percentiles(histogram: &Histogram<u64>) -> BTreeMap<&'static str, u64> {
+    let at = |quantile| histogram.value_at_quantile(quantile);
+    BTreeMap::from([("p50", at(0.5)), ("p99", at(0.99)), ("p999", at(0.999)), ("max", histogram.max())])
+}

@@ -1,0 +1,212 @@
+//! Named series of points in, one SVG drawing with axes and a legend out.
+
+use std::fmt::Write;
+
+/// Size of a drawing and of the part with the curves, in pixels.
+const WIDTH: f64 = 860.0;
+const HEIGHT: f64 = 360.0;
+const LEFT: f64 = 70.0;
+const RIGHT: f64 = 300.0;
+const TOP: f64 = 20.0;
+const BOTTOM: f64 = 50.0;
+
+/// Colours that people with any colour vision tell apart (Okabe and Ito), then again dashed.
+const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999"];
+
+/// How values are placed on an axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// From 0, evenly.
+    Linear,
+    /// By the logarithm, from the smallest value that is above 0.
+    Logarithmic,
+}
+
+/// One axis.
+#[derive(Clone, Debug)]
+pub struct Axis {
+    /// What it shows, with its unit.
+    pub label: &'static str,
+    /// How.
+    pub scale: Scale,
+    /// Where to write which number; empty = wherever it is round.
+    pub ticks: Vec<(f64, String)>,
+}
+
+/// A drawing.
+#[derive(Clone, Debug)]
+pub struct Plot {
+    /// To the right.
+    pub x: Axis,
+    /// Upwards.
+    pub y: Axis,
+    /// Names with their points, from left to right.
+    pub series: Vec<(String, Vec<(f64, f64)>)>,
+}
+
+/// Values between two ends on a line of pixels.
+struct Range {
+    low: f64,
+    high: f64,
+    scale: Scale,
+}
+
+impl Range {
+    fn of(values: impl Iterator<Item = f64>, axis: &Axis) -> Range {
+        let values: Vec<f64> = values.filter(|v| v.is_finite()).chain(axis.ticks.iter().map(|tick| tick.0)).collect();
+        let most = values.iter().copied().fold(0.0, f64::max);
+        match axis.scale {
+            Scale::Linear => Range { low: 0.0, high: if most > 0.0 { most * 1.05 } else { 1.0 }, scale: axis.scale },
+            Scale::Logarithmic => {
+                let least =
+                    values.iter().copied().filter(|value| *value > 0.0).fold(f64::MAX, f64::min).min(most.max(1.0));
+                Range { low: least, high: (most * 1.05).max(least * 2.0), scale: axis.scale }
+            }
+        }
+    }
+
+    /// From 0 at the low end to 1 at the high end.
+    fn place(&self, value: f64) -> f64 {
+        let place = match self.scale {
+            Scale::Linear => (value - self.low) / (self.high - self.low),
+            Scale::Logarithmic => (value.max(self.low) / self.low).ln() / (self.high / self.low).ln(),
+        };
+        place.clamp(0.0, 1.0)
+    }
+
+    fn ticks(&self) -> Vec<(f64, String)> {
+        match self.scale {
+            Scale::Linear => {
+                let power = 10f64.powf((self.high / 5.0).log10().floor());
+                let step = [1.0, 2.0, 5.0, 10.0].map(|n| n * power).into_iter().find(|step| self.high / step <= 6.0);
+                let step = step.unwrap_or(self.high);
+                (0..=6).map(|n| f64::from(n) * step).filter(|v| *v <= self.high).map(|v| (v, short(v))).collect()
+            }
+            Scale::Logarithmic => {
+                let powers = self.low.log10().ceil() as i32..=self.high.log10().floor() as i32;
+                powers.map(|power| 10f64.powi(power)).map(|value| (value, short(value))).collect()
+            }
+        }
+    }
+}
+
+/// A number without digits that say nothing.
+fn short(value: f64) -> String {
+    let text = format!("{value:.4}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text.is_empty() { "0".to_owned() } else { text.to_owned() }
+}
+
+/// Text that may stand in a page.
+pub fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+impl Plot {
+    /// The drawing.
+    pub fn svg(&self) -> String {
+        let points = || self.series.iter().flat_map(|(_, points)| points);
+        let x = Range::of(points().map(|point| point.0), &self.x);
+        let y = Range::of(points().map(|point| point.1), &self.y);
+        let (inner_width, inner_height) = (WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
+        let across = |value: f64| LEFT + x.place(value) * inner_width;
+        let up = |value: f64| TOP + (1.0 - y.place(value)) * inner_height;
+        let (right, bottom) = (LEFT + inner_width, TOP + inner_height);
+        let mut svg =
+            format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" xmlns=\"http://www.w3.org/2000/svg\">\n");
+        let ticks = |axis: &Axis, range: &Range| if axis.ticks.is_empty() { range.ticks() } else { axis.ticks.clone() };
+        for (value, text) in ticks(&self.y, &y) {
+            let at = up(value);
+            let _ = writeln!(svg, "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{right}\"/>");
+            let _ = writeln!(svg, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>", LEFT - 6.0, at + 4.0);
+        }
+        for (value, text) in ticks(&self.x, &x) {
+            let at = across(value);
+            let _ = writeln!(svg, "<path class=\"grid\" d=\"M{at:.1} {TOP}V{bottom}\"/>");
+            let _ = writeln!(
+                svg,
+                "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+                bottom + 18.0,
+                escaped(&text)
+            );
+        }
+        let _ = writeln!(
+            svg,
+            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+            LEFT + inner_width / 2.0,
+            bottom + 40.0,
+            escaped(self.x.label)
+        );
+        let middle = TOP + inner_height / 2.0;
+        let _ = writeln!(
+            svg,
+            "<text transform=\"translate(16 {middle:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+            escaped(self.y.label)
+        );
+        for (number, (name, points)) in self.series.iter().enumerate() {
+            let colour = COLOURS[number % COLOURS.len()];
+            let dash = if number < COLOURS.len() { "" } else { " stroke-dasharray=\"5 3\"" };
+            let path: Vec<String> =
+                points.iter().map(|(px, py)| format!("{:.1} {:.1}", across(*px), up(*py))).collect();
+            let _ = writeln!(svg, "<path class=\"line\" stroke=\"{colour}\"{dash} d=\"M{}\"/>", path.join("L"));
+            for (px, py) in points.iter().filter(|_| points.len() < 30) {
+                let _ = writeln!(
+                    svg,
+                    "<circle r=\"3\" fill=\"{colour}\" cx=\"{:.1}\" cy=\"{:.1}\"><title>{}: {} at {}</title></circle>",
+                    across(*px),
+                    up(*py),
+                    escaped(name),
+                    short(*py),
+                    short(*px)
+                );
+            }
+            let at = TOP + 10.0 + 18.0 * number as f64;
+            let _ = writeln!(
+                svg,
+                "<path class=\"line\" stroke=\"{colour}\"{dash} d=\"M{} {at}h22\"/><text x=\"{}\" y=\"{}\">{}</text>",
+                right + 12.0,
+                right + 40.0,
+                at + 4.0,
+                escaped(name)
+            );
+        }
+        svg.push_str("</svg>\n");
+        svg
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn axis(scale: Scale) -> Axis {
+        Axis { label: "x <unit>", scale, ticks: Vec::new() }
+    }
+
+    #[test]
+    fn every_point_lies_in_the_drawing_and_names_are_escaped() {
+        for scale in [Scale::Linear, Scale::Logarithmic] {
+            for points in [vec![], vec![(0.0, 0.0)], vec![(1.0, 1e6), (1e9, f64::INFINITY), (5.0, -1.0)]] {
+                let plot = Plot { x: axis(scale), y: axis(scale), series: vec![("a<b".to_owned(), points)] };
+                let svg = plot.svg();
+                assert!(
+                    svg.contains("a&lt;b") && !svg.contains("a<b") && !svg.contains("NaN") && !svg.contains("inf"),
+                    "{svg}"
+                );
+                for place in svg.split("cx=\"").skip(1).map(|rest| rest.split('"').next().unwrap_or_default()) {
+                    assert!((LEFT..=WIDTH).contains(&place.parse().unwrap()), "{place}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ticks_are_round_numbers() {
+        let range = Range { low: 0.0, high: 1.37, scale: Scale::Linear };
+        let texts: Vec<String> = range.ticks().into_iter().map(|tick| tick.1).collect();
+        assert_eq!(texts, ["0", "0.5", "1"]);
+        let range = Range { low: 0.02, high: 300.0, scale: Scale::Logarithmic };
+        let texts: Vec<String> = range.ticks().into_iter().map(|tick| tick.1).collect();
+        assert_eq!(texts, ["0.1", "1", "10", "100"]);
+    }
+}

@@ -1,0 +1,124 @@
+//! The outcomes of trials in, the zero-loss rate out, by the search of RFC 2544 section 26.1; and the loss curve of section 26.3.
+
+/// What one trial at an offered rate showed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shown {
+    /// Packets sent per second: what was asked for, or what the generator could do.
+    pub sent: f64,
+    /// The part of them that was lost, from 0 to 1.
+    pub lost: f64,
+}
+
+/// How to search.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Search {
+    /// Most packets per second to offer.
+    pub most: f64,
+    /// Ends when the interval is smaller than this part of `most`.
+    pub resolution: f64,
+    /// Loss that counts as none.
+    pub tolerance: f64,
+    /// Trials of a rate that may fail before it counts as too fast: losses that others on a shared machine cause are not repeated
+    /// by every trial.
+    pub attempts: u32,
+}
+
+impl Search {
+    /// The highest rate at which a trial lost nothing, in packets per second; 0 if there was none. `trial` is asked to offer a rate;
+    /// `None` ends the search, as an interrupt does.
+    pub fn zero_loss(&self, trial: &mut dyn FnMut(f64) -> Option<Shown>) -> Option<f64> {
+        let mut passes = |rate: f64| -> Option<Option<f64>> {
+            for _ in 0..self.attempts.max(1) {
+                let shown = trial(rate)?;
+                if shown.lost <= self.tolerance {
+                    return Some(Some(shown.sent.min(rate)));
+                }
+            }
+            Some(None)
+        };
+        if let Some(rate) = passes(self.most)? {
+            return Some(rate);
+        }
+        let (mut best, mut low, mut high) = (0.0, 0.0, self.most);
+        while high - low > self.resolution * self.most {
+            let middle = (low + high) / 2.0;
+            match passes(middle)? {
+                Some(rate) => (best, low) = (rate, middle),
+                None => high = middle,
+            }
+        }
+        Some(best)
+    }
+
+    /// Loss at 100 %, 90 %, 80 % ... of the most, until two rates in a row lost nothing: the offered rate and the part lost.
+    pub fn loss_curve(&self, trial: &mut dyn FnMut(f64) -> Option<Shown>) -> Option<Vec<(f64, f64)>> {
+        let mut curve = Vec::new();
+        let mut clean = 0;
+        for tenths in (1..=10).rev() {
+            let shown = trial(self.most * f64::from(tenths) / 10.0)?;
+            curve.push((shown.sent, shown.lost));
+            clean = if shown.lost <= self.tolerance { clean + 1 } else { 0 };
+            if clean == 2 {
+                break;
+            }
+        }
+        Some(curve)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEARCH: Search = Search { most: 1000.0, resolution: 0.01, tolerance: 0.0, attempts: 1 };
+
+    /// A forwarder that passes so many packets per second and loses what is beyond.
+    fn forwarder(capacity: f64) -> impl FnMut(f64) -> Option<Shown> {
+        move |rate| Some(Shown { sent: rate, lost: ((rate - capacity) / rate).max(0.0) })
+    }
+
+    #[test]
+    fn the_rate_is_found_to_the_resolution_from_below() {
+        for capacity in [3.0, 77.0, 500.0, 501.0, 999.0] {
+            let found = SEARCH.zero_loss(&mut forwarder(capacity)).unwrap();
+            assert!(found <= capacity && capacity - found <= 10.0, "{capacity}: {found}");
+        }
+        assert_eq!(SEARCH.zero_loss(&mut forwarder(1000.0)), Some(1000.0));
+        assert_eq!(SEARCH.zero_loss(&mut forwarder(0.0)), Some(0.0));
+    }
+
+    #[test]
+    fn a_rate_that_the_generator_does_not_reach_is_not_claimed() {
+        let limited = |rate: f64| Some(Shown { sent: rate.min(800.0), lost: 0.0 });
+        assert_eq!(SEARCH.zero_loss(&mut { limited }), Some(800.0));
+    }
+
+    #[test]
+    fn a_loss_that_is_not_repeated_does_not_count() {
+        let hiccup = |every: u32| {
+            let mut number = 0;
+            move |rate: f64| {
+                number += 1;
+                let capacity = if number % every == 1 { 0.0 } else { 600.0 };
+                forwarder(capacity)(rate)
+            }
+        };
+        let patient = Search { attempts: 3, ..SEARCH };
+        assert!(patient.zero_loss(&mut hiccup(3)).unwrap() > 590.0);
+        assert!(SEARCH.zero_loss(&mut hiccup(2)).unwrap() < 590.0);
+    }
+
+    #[test]
+    fn an_interrupt_ends_everything() {
+        assert_eq!(SEARCH.zero_loss(&mut |_| None), None);
+        assert_eq!(SEARCH.loss_curve(&mut |_| None), None);
+    }
+
+    #[test]
+    fn the_curve_ends_after_two_rates_without_loss() {
+        let curve = SEARCH.loss_curve(&mut forwarder(850.0)).unwrap();
+        let rates: Vec<f64> = curve.iter().map(|point| point.0).collect();
+        assert_eq!(rates, [1000.0, 900.0, 800.0, 700.0]);
+        assert!((curve[0].1 - 0.15).abs() < 1e-9 && curve[3].1 == 0.0);
+    }
+}
