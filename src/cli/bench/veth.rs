@@ -131,7 +131,7 @@ impl VethArguments {
 
     /// The forwarders, the bare one first.
     fn kinds(&self) -> Vec<Kind> {
-        let mut kinds = vec![Kind::Bare];
+        let mut kinds = vec![Kind::Bare, Kind::Testpmd];
         for rules in self.rules() {
             for state in [State::Without, State::With] {
                 kinds.push(Kind::Ringwall { rules, state });
@@ -149,7 +149,7 @@ impl VethArguments {
             let name = kind.name();
             *kind == Kind::Bare || self.only.is_empty() || self.only.iter().any(|word| name.contains(word.as_str()))
         };
-        kinds.retain(is_wanted);
+        kinds.retain(|kind| kind.is_there() && is_wanted(kind));
         kinds
     }
 }

@@ -1,10 +1,13 @@
 //! The name of a forwarder in, the same running between the lab's two veth pairs while some work is done.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::policy::{Form, State, calico, gateway_file, nftables};
 use crate::base::diagnostic::Diagnostics;
@@ -29,6 +32,8 @@ pub enum Kind {
         /// Whether flows are remembered.
         state: State,
     },
+    /// DPDK's forwarder over its own AF_XDP driver, if it is installed.
+    Testpmd,
     /// The kernel as a router.
     Nftables {
         /// Rules of the deny list.
@@ -41,10 +46,16 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether this machine has it.
+    pub fn is_there(self) -> bool {
+        self != Kind::Testpmd || Testpmd::is_installed()
+    }
+
     /// The name in tables and JSON.
     pub fn name(self) -> String {
         match self {
             Kind::Bare => "bare AF_XDP forwarder".to_owned(),
+            Kind::Testpmd => "DPDK testpmd, net_af_xdp".to_owned(),
             Kind::Ringwall { rules, state } => format!("ringwall, {rules} rules, {}", state.word()),
             Kind::Nftables { rules, state, form } => {
                 let form = match form {
@@ -132,6 +143,10 @@ impl Site<'_> {
                     work(&Watch { reports: Box::new(|| control.reports()), publish: Some(Box::new(publish)) })
                 })
             }
+            Kind::Testpmd => {
+                let _running = Testpmd::start(self.lab, self.core)?;
+                Ok(work(&Watch { reports: Box::new(Vec::new), publish: None }))
+            }
             Kind::Nftables { rules, state, form } => {
                 router::start(self.lab)?;
                 let loaded = router::rules(self.lab, &nftables(rules, state, form));
@@ -218,5 +233,74 @@ struct Ending<'a, L>(&'a Control<L>);
 impl<L> Drop for Ending<'_, L> {
     fn drop(&mut self) {
         self.0.stop();
+    }
+}
+
+/// The name under which Debian installs it.
+const TESTPMD: &str = "dpdk-testpmd";
+/// How long it may take until it forwards, or ends.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// DPDK's forwarder as a process; ends when dropped.
+struct Testpmd(Child);
+
+impl Testpmd {
+    /// Whether it is installed.
+    fn is_installed() -> bool {
+        let paths = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&paths).any(|directory| directory.join(TESTPMD).is_file())
+    }
+
+    /// Starts it in the gateway's namespace and waits until it forwards.
+    fn start(lab: &Lab, core: Option<usize>) -> Result<Testpmd, LabError> {
+        // The first core is for its talk, the second forwards.
+        let cores = format!("0,{}", core.unwrap_or(0).max(1));
+        let ports = [UPLINK, DOWNLINK].into_iter().enumerate();
+        let devices = ports.map(|(number, port)| format!("--vdev=net_af_xdp{number},iface={port},force_copy=1"));
+        let prefix = format!("--file-prefix={}", lab.prefix());
+        let child = Command::new("ip")
+            .args(["netns", "exec", &lab.namespace(Place::Gateway), TESTPMD])
+            .args(["--no-pci", "--no-huge", "--no-shconf", "-m", "512", "-l", &cores, &prefix])
+            .args(devices)
+            .args(["--", "--forward-mode=io", "--auto-start", "--nb-cores=1", "--total-num-mbufs=65536"])
+            .args(["--rxd=2048", "--txd=2048", "--burst=64"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| LabError::system(format!("starting `{TESTPMD}`"), e))?;
+        let mut running = Testpmd(child);
+        let talk = running.0.stdout.take();
+        let (ready, waits) = mpsc::channel();
+        // Reads on until it ends, so that it never blocks on its talk.
+        thread::spawn(move || {
+            for line in BufReader::new(talk?).lines() {
+                if line.ok()?.starts_with("Press enter") {
+                    let _ = ready.send(());
+                }
+            }
+            Some(())
+        });
+        let started = waits.recv_timeout(PATIENCE);
+        started.map(|()| running).map_err(|_| {
+            let message =
+                format!("`{TESTPMD}` does not forward: try it in `ip netns exec {}`", lab.namespace(Place::Gateway));
+            LabError::Gateway { message, exit: Some(5) }
+        })
+    }
+}
+
+impl Drop for Testpmd {
+    /// It ends in order when somebody presses enter; otherwise it is ended.
+    fn drop(&mut self) {
+        if let Some(mut input) = self.0.stdin.take() {
+            let _ = input.write_all(b"\n");
+        }
+        let begun = Instant::now();
+        while matches!(self.0.try_wait(), Ok(None)) && begun.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

@@ -144,6 +144,8 @@ impl Plot {
             escaped(self.y.label)
         );
         for (number, (name, points)) in self.series.iter().enumerate() {
+            let is_finite = |point: &&(f64, f64)| point.0.is_finite() && point.1.is_finite();
+            let points: Vec<(f64, f64)> = points.iter().filter(is_finite).copied().collect();
             let colour = COLOURS[number % COLOURS.len()];
             let dash = if number < COLOURS.len() { "" } else { " stroke-dasharray=\"5 3\"" };
             let path: Vec<String> =
