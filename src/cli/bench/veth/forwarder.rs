@@ -1,7 +1,7 @@
 //! The name of a forwarder in, the same running between the lab's two veth pairs while some work is done.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::base::diagnostic::Diagnostics;
 use crate::base::id::WorkerId;
 use crate::control::daemon::{self, Control, Reload, RunSettings};
 use crate::control::load::{Loaded, Request, load};
-use crate::io::xdp::{Mode, Settings as PortSettings};
+use crate::io::xdp::{Interface, Mode, Settings as PortSettings};
 use crate::lab::place::{Lab, Place};
 use crate::lab::topology::{DOWNLINK, UPLINK};
 use crate::lab::{LabError, namespace, router};
@@ -241,6 +241,9 @@ const TESTPMD: &str = "dpdk-testpmd";
 /// How long it may take until it forwards, or ends.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// From its programs on both ports to its loop.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// DPDK's forwarder as a process; ends when dropped.
 struct Testpmd(Child);
 
@@ -265,28 +268,24 @@ impl Testpmd {
             .args(["--", "--forward-mode=io", "--auto-start", "--nb-cores=1", "--total-num-mbufs=65536"])
             .args(["--rxd=2048", "--txd=2048", "--burst=64"])
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .map_err(|e| LabError::system(format!("starting `{TESTPMD}`"), e))?;
         let mut running = Testpmd(child);
-        let talk = running.0.stdout.take();
-        let (ready, waits) = mpsc::channel();
-        // Reads on until it ends, so that it never blocks on its talk.
-        thread::spawn(move || {
-            for line in BufReader::new(talk?).lines() {
-                if line.ok()?.starts_with("Press enter") {
-                    let _ = ready.send(());
-                }
+        let gateway = lab.namespace(Place::Gateway);
+        let has_program = |port| Interface::query(port).is_ok_and(|interface| !interface.programs.is_empty());
+        let begun = Instant::now();
+        while matches!(running.0.try_wait(), Ok(None)) && begun.elapsed() < PATIENCE {
+            if namespace::inside(&gateway, || [UPLINK, DOWNLINK].into_iter().all(has_program))? {
+                // What it says goes to a pipe only when it ends, so that it forwards must be guessed.
+                thread::sleep(SETTLING);
+                return Ok(running);
             }
-            Some(())
-        });
-        let started = waits.recv_timeout(PATIENCE);
-        started.map(|()| running).map_err(|_| {
-            let message =
-                format!("`{TESTPMD}` does not forward: try it in `ip netns exec {}`", lab.namespace(Place::Gateway));
-            LabError::Gateway { message, exit: Some(5) }
-        })
+            thread::sleep(Duration::from_millis(50));
+        }
+        let message = format!("`{TESTPMD}` does not forward: try it in `ip netns exec {gateway}`");
+        Err(LabError::Gateway { message, exit: Some(5) })
     }
 }
 
