@@ -18,6 +18,10 @@ use crate::io::port::{Port, QueueFigures};
 /// Most times that one flush wakes the kernel up: in copy mode it sends 32 frames per wake-up before Linux 6.17.
 const WAKE_UPS: u32 = (BURST / 32 + 1) as u32;
 
+/// Chunks that are given to the fill ring together: its ends lie in cache lines that another core reads for every frame. The
+/// smallest fill ring has four times as many slots.
+const REFILL: u32 = BURST as u32 / 2;
+
 /// One queue of one port.
 pub struct Queue {
     region: Arc<Region>,
@@ -35,6 +39,8 @@ pub struct Queue {
     transmit_slots: u32,
     /// Chunks on the receive side.
     receiving: u32,
+    /// Chunks taken off the receive ring and not made up for in the fill ring yet.
+    owed: u32,
     /// Chunks on the transmit side.
     transmitting: u32,
     /// Whether the kernel was woken up for a full transmit ring since the last flush.
@@ -66,6 +72,7 @@ impl Queue {
             staged_len: 0,
             transmit_slots,
             receiving: 0,
+            owed: 0,
             transmitting: 0,
             has_kicked: false,
             longest,
@@ -178,7 +185,9 @@ impl Port for Queue {
     #[inline]
     fn receive(&mut self, into: &mut Frames) -> usize {
         while self.reclaim() == BURST {}
-        self.refill();
+        if self.owed >= REFILL {
+            self.owed = self.owed.saturating_sub(self.refill() as u32);
+        }
         if self.fill.needs_wakeup() {
             self.figures.receive_wake_ups += 1;
             super::sys::wait([self.descriptor_number()], 0);
@@ -187,6 +196,7 @@ impl Port for Queue {
         // SAFETY: this receive ring belongs to the same UMEM as the scratch descriptors, which it only writes.
         let count = unsafe { self.receive.consume(&mut self.scratch[..wanted]) };
         self.receiving = self.receiving.saturating_sub(count as u32);
+        self.owed += count as u32;
         for position in 0..count {
             let descriptor = self.scratch[position];
             match self.region.admit(&descriptor) {
