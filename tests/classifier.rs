@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use random::Dice;
 use ringwall::base::address::{Family, address};
+use ringwall::base::diagnostic::Diagnostics;
 use ringwall::compile::boxes::{Match, PortSet, ProtocolSet};
 use ringwall::compile::dimensions::{MEMORY, Refusal, classifier};
 use ringwall::compile::ranges::{AddressSet, Ranges};
+use ringwall::compile::{Options, compile};
 use ringwall::engine::program::classifier::{Classifier, Found, NONE};
 use ringwall::engine::program::header::{Header, Headers, LANES};
 use ringwall::engine::program::isa::Level;
@@ -227,8 +229,12 @@ fn compare(name: &str, rules: &[Match], scopes: &[Scope], keys: &[Key], built: &
     outcomes
 }
 
+fn part(block: Range<u32>) -> Scope {
+    Rc::from(vec![block; 1])
+}
+
 fn whole(rules: &[Match]) -> Scope {
-    std::iter::once(0..rules.len() as u32).collect()
+    part(0..rules.len() as u32)
 }
 
 fn keys(universe: Universe, rules: &[Match], count: usize, dice: &mut Dice) -> Vec<Key> {
@@ -258,8 +264,7 @@ fn every_level_finds_what_a_linear_search_finds() {
         let len = rules.len() as u32;
         // The whole, a part, and one of many pieces.
         let pieces = (0..len / 3).map(|at| 3 * at..3 * at + 1 + at % 2).collect::<Vec<_>>();
-        let scopes: Vec<Scope> =
-            vec![whole(&rules), std::iter::once(len / 4..len - len / 4).collect(), Rc::from(pieces), Rc::from([])];
+        let scopes: Vec<Scope> = vec![whole(&rules), part(len / 4..len - len / 4), Rc::from(pieces), Rc::from([])];
         let built = build(&rules, &scopes);
         structures.extend(built.shapes().iter().map(|shape| shape.structure));
         let keys = keys(universe, &rules, 400, dice);
@@ -361,7 +366,7 @@ fn evaluation_goes_on_behind_any_entry_of_a_long_list() {
     let dice = &mut Dice::new(9);
     let universe = Universe { bits: 20, v6: 30 };
     let rules: Vec<Match> = (0..700).map(|_| universe.rule(dice)).collect();
-    let scopes = [whole(&rules), std::iter::once(10..600).collect()];
+    let scopes = [whole(&rules), part(10..600)];
     let built = classifier(&rules, &scopes, |entry| entry % 5 == 0, MEMORY).unwrap();
     let names: Vec<&str> = built.shapes().iter().map(|shape| shape.structure).collect();
     assert!(names.len() > 1 && names.last() == Some(&"bit-vectors"), "taken apart and in bit vectors: {names:?}");
@@ -424,6 +429,18 @@ fn what_does_not_fit_the_memory_falls_back_and_then_is_refused() {
     let rules = selectors(400, 500, 50, dice);
     let built = build(&rules, &[whole(&rules)]);
     assert_eq!(structures(&built), ["bit-vectors"]);
+}
+
+#[test]
+fn policies_that_do_not_fit_are_refused_with_the_sizes_and_a_cure() {
+    let (policy, site) = random::policy(1);
+    let mut findings = Diagnostics::new();
+    let options = Options { memory: 100_000, ..Options::default() };
+    assert!(compile(&policy, &site, &options, &mut findings).is_none());
+    let refusal = findings.iter().find(|finding| finding.code == "program-too-large").unwrap();
+    assert!(refusal.message.contains("MiB") && refusal.message.contains("0.1 MiB is all it may take"), "{refusal}");
+    assert!(refusal.help.as_ref().is_some_and(|help| help.contains("fewer different selectors")), "{refusal}");
+    assert!(compile(&policy, &site, &Options::default(), &mut Diagnostics::new()).is_some());
 }
 
 #[test]
