@@ -20,6 +20,7 @@ pub struct Built {
 /// The tables of a cross product before they have a place in memory.
 pub struct Tables {
     offsets: [Vec<u32>; 3],
+    factors: [u32; 3],
     ports: Vec<u16>,
     pairs: Vec<u32>,
     chunks: Vec<u32>,
@@ -33,6 +34,7 @@ impl Tables {
     pub fn put(self, lines: &mut Vec<Line>) -> Cross {
         Cross {
             offsets: self.offsets.each_ref().map(|offsets| Table::put(lines, offsets)),
+            factors: self.factors,
             ports: Table::put(lines, &padded(self.ports)),
             pairs: Table::put(lines, &self.pairs),
             chunks: Table::put(lines, &self.chunks),
@@ -60,6 +62,10 @@ fn padded(mut halves: Vec<u16>) -> Vec<u16> {
     halves
 }
 
+/// Combinations of all classes of ports and protocol that are written out; where there are more, each field is narrowed to the
+/// classes that the broad entries make first.
+const MOST_PORTS: usize = 1 << 16;
+
 /// Rows of answers that take less are not cut into chunks.
 const FEW_BYTES: usize = 256 << 10;
 
@@ -67,6 +73,18 @@ const FEW_BYTES: usize = 256 << 10;
 const CHUNK: usize = 32;
 /// Rows may take so many times the room of the chunks that they are cut into.
 const WORTH: usize = 8;
+
+/// The table of port classes over all combinations of the program's classes, if they are not too many.
+fn written_out(offsets: [Vec<u32>; 3], ports: Vec<u16>) -> ([Vec<u32>; 3], [u32; 3], Vec<u16>) {
+    let [sport, dport, protocol] = &offsets;
+    if sport.len() * dport.len() * protocol.len() > MOST_PORTS {
+        return (offsets, [0; 3], ports);
+    }
+    let factors = [1, sport.len() as u32, (sport.len() * dport.len()) as u32];
+    let outer = protocol.iter().flat_map(|p| dport.iter().map(move |d| p + d));
+    let all = outer.flat_map(|outer| sport.iter().map(move |s| outer + s)).map(|at| ports[at as usize]).collect();
+    (Default::default(), factors, all)
+}
 
 /// Cuts rows of one width, a multiple of [`CHUNK`] if it is larger, into chunks, of which equal ones are kept once. Returns the
 /// offset of each chunk, row by row, and the answers.
@@ -258,7 +276,7 @@ pub fn cross(dims: &Dimensions, broad: &[u32], room: usize, effort: &mut Effort)
     let (inner, port_rows) = product(&print, &transports, &sport.1, effort)?;
     let port_classes = port_rows.count();
     u16::try_from(port_classes).ok()?;
-    let ports =
+    let ports: Vec<u16> =
         outer.iter().flat_map(|&o| &inner[o as usize * counts[0]..][..counts[0]]).map(|&class| class as u16).collect();
     let offsets = |global: &Numbering, own: &Classes, factor: usize| -> Vec<u32> {
         let mut offsets = vec![0; global.count];
@@ -347,13 +365,16 @@ pub fn cross(dims: &Dimensions, broad: &[u32], room: usize, effort: &mut Effort)
         let (chunks, answers) = chunks(&print, &answers, wide);
         ((wide >> shift) as u32, chunks, answers)
     };
+    let offsets = [
+        offsets(&dims.port_classes[0], &sport.0, 1),
+        offsets(&dims.port_classes[1], &dport.0, counts[0]),
+        offsets(&dims.protocol_classes, &protocol.0, counts[0] * counts[1]),
+    ];
+    let (offsets, factors, ports) = written_out(offsets, ports);
     let built = Built {
         tables: Tables {
-            offsets: [
-                offsets(&dims.port_classes[0], &sport.0, 1),
-                offsets(&dims.port_classes[1], &dport.0, counts[0]),
-                offsets(&dims.protocol_classes, &protocol.0, counts[0] * counts[1]),
-            ],
+            offsets,
+            factors,
             ports,
             pairs: table.into_iter().map(|row| row * of_row).collect(),
             chunks,

@@ -40,6 +40,7 @@ const MOST_RECORDS: usize = 16;
 /// loads of both sides, the additions of the cross product, and each test of a record.
 const HEADER_NS: f64 = 8.0;
 const CROSS_NS: f64 = 3.0;
+const LISTS_NS: f64 = 4.0;
 const TEST_NS: f64 = 2.5;
 
 /// What a load that is asked for in time costs from a table of so many bytes: nothing beyond the instruction from the first cache,
@@ -55,12 +56,13 @@ fn load_ns(bytes: usize) -> f64 {
 
 /// Bytes that the cross product of a list may take: half a kilobyte an entry, which is what more broad entries are worth.
 fn room(entries: usize) -> usize {
-    (entries * 512).clamp(512 << 10, 6 << 20)
+    (entries * 512).clamp(1280 << 10, 6 << 20)
 }
 
-/// Steps that building one list may take: some ten milliseconds for a thousand entries, some tens for ten thousand.
+/// Steps that building one list may take: some ten milliseconds for a thousand entries, some tens for ten thousand, and no more
+/// than a quarter of a second.
 fn steps(entries: usize) -> u64 {
-    (5 << 20) + (entries as u64) * 2_000
+    ((24 << 20) + entries as u64 * 4_000).min(220 << 20)
 }
 
 /// How much of a list's traffic meets each set of one side, if every entry gets as much as any other.
@@ -276,7 +278,8 @@ fn divided(
         let records = (filings.len() - broad) * size_of::<Record>();
         let tests = tests[broad];
         let cross_ns: f64 = CROSS_NS + bytes.iter().map(|&bytes| load_ns(bytes)).sum::<f64>();
-        let ns = HEADER_NS + 2.0 * load_ns(sides / 2) + cross_ns + tests * (TEST_NS + load_ns(records));
+        let lists_ns = if records == 0 { 0.0 } else { LISTS_NS };
+        let ns = HEADER_NS + 2.0 * load_ns(sides / 2) + cross_ns + lists_ns + tests * (TEST_NS + load_ns(records));
         if ns < best.as_ref().map_or(bound, |best| best.ns) && bytes.iter().sum::<usize>() + records <= memory {
             best = Some(Division { broad, built, ns });
         }

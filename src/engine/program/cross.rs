@@ -22,6 +22,8 @@ use super::isa::Isa;
 pub struct Cross {
     /// By class of source port, destination port, protocol: offset into `ports`.
     pub(crate) offsets: [Table<u32>; 3],
+    /// Instead of offsets, where `ports` holds every combination of classes: the factor of each.
+    pub(crate) factors: [u32; 3],
     pub(crate) ports: Table<u16>,
     pub(crate) pairs: Table<u32>,
     pub(crate) chunks: Table<u32>,
@@ -35,6 +37,7 @@ pub struct Cross {
 #[derive(Clone, Copy)]
 pub(super) struct CrossTables<'t> {
     offsets: [&'t [u32]; 3],
+    factors: [u32; 3],
     ports: &'t [u16],
     pairs: &'t [u32],
     chunks: &'t [u32],
@@ -48,6 +51,7 @@ impl Cross {
     pub(super) fn view<'t>(&self, lines: &'t [Line]) -> CrossTables<'t> {
         CrossTables {
             offsets: self.offsets.map(|table| table.view(lines)),
+            factors: self.factors,
             ports: self.ports.view(lines),
             pairs: self.pairs.view(lines),
             chunks: self.chunks.view(lines),
@@ -73,8 +77,16 @@ impl CrossTables<'_> {
     /// The classes of ports and protocol of sixteen headers.
     #[inline(always)]
     pub(super) fn port_classes<I: Isa>(&self, isa: I, group: &Group) -> I::V {
-        let of = |which: usize| isa.words(self.offsets[which], isa.load(&group.0[CLASSES + which]));
-        isa.halves(self.ports, isa.add(isa.add(of(0), of(1)), of(2)))
+        let class = |which: usize| isa.load(&group.0[CLASSES + which]);
+        let at = if self.offsets[0].is_empty() {
+            let [sport, dport, protocol] = self.factors;
+            let ports = isa.add(isa.multiply(class(0), sport), isa.multiply(class(1), dport));
+            isa.add(ports, isa.multiply(class(2), protocol))
+        } else {
+            let [sport, dport, protocol] = self.offsets;
+            isa.add(isa.add(isa.words(sport, class(0)), isa.words(dport, class(1))), isa.words(protocol, class(2)))
+        };
+        isa.halves(self.ports, at)
     }
 
     /// Where the chunks of pairs of address classes and of port classes are written.

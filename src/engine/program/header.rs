@@ -212,11 +212,9 @@ impl FieldTables<'_> {
                 group.0[CLASSES + which] = isa.store(isa.halves(self.classes[which], field));
             }
             for side in 0..2 {
-                let at = isa.shift_left(isa.shift_right(isa.load(&addresses[g][side]), 16), 1);
-                let root = self.addresses[side].root_words();
-                let node = isa.words(root, at);
+                let (node, base) = self.addresses[side].roots(isa, isa.load(&addresses[g][side]));
                 nodes[g][side] = isa.store(node);
-                bases[g][side] = isa.store(isa.words(root, isa.add(at, isa.splat(1))));
+                bases[g][side] = isa.store(base);
                 let tables = isa.at_least(node, Entry::TABLE);
                 if tables != 0 {
                     open = append(

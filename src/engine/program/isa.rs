@@ -24,6 +24,7 @@ pub(super) trait Isa: Copy {
     fn splat(self, number: u32) -> Self::V;
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn subtract(self, a: Self::V, b: Self::V) -> Self::V;
+    fn multiply(self, a: Self::V, by: u32) -> Self::V;
     fn and(self, a: Self::V, b: Self::V) -> Self::V;
     fn shift_right(self, a: Self::V, bits: u32) -> Self::V;
     fn shift_left(self, a: Self::V, bits: u32) -> Self::V;
@@ -70,6 +71,11 @@ macro_rules! on_arrays {
         fn add(self, mut a: Array, b: Array) -> Array {
             a.iter_mut().zip(b).for_each(|(a, b)| *a = a.wrapping_add(b));
             a
+        }
+
+        #[inline(always)]
+        fn multiply(self, a: Array, by: u32) -> Array {
+            a.map(|lane| lane.wrapping_mul(by))
         }
 
         #[inline(always)]
@@ -186,6 +192,11 @@ impl Isa for V4 {
     #[inline(always)]
     fn add(self, a: __m512i, b: __m512i) -> __m512i {
         self.avx512f._mm512_add_epi32(a, b)
+    }
+
+    #[inline(always)]
+    fn multiply(self, a: __m512i, by: u32) -> __m512i {
+        self.avx512f._mm512_mullo_epi32(a, Isa::splat(self, by))
     }
 
     #[inline(always)]

@@ -15,6 +15,7 @@
 //!   INNER   next entry = inner[base + that number]
 //!   TABLE   next entry = inner[base + next eight bits of the address]
 //! ```
+//! Where all entries of the root have room in half the bits (| base 16 | kind 2 | node 14 |), they are kept so.
 //! An edge of 0 is the block's own beginning and needs no place; less one, "at or above the edge" is "above what is stored", and
 //! 0xffff is never below anything. Counting is one comparison of 32 lanes and has no branch, and neither has "no edges at all".
 //!
@@ -29,7 +30,10 @@ use crate::base::address::Family;
 const EDGES: usize = 32;
 /// Keys of an IPv6 node.
 const KEYS: usize = 8;
-/// Blocks with more edges begin with a table.
+/// Blocks that may begin with a table of 2 KiB as soon as their edges need more than one node; where there are more such blocks,
+/// only those do that have more than [`MANY`] edges.
+const FEW_TABLES: usize = 256;
+/// Edges of a block that need a table in any case.
 const MANY: usize = 4 * EDGES;
 
 /// A node of the IPv4 part.
@@ -66,6 +70,18 @@ impl Entry {
         Entry((kind | node & Entry::NODE) as u64 | (base as u64) << 32)
     }
 
+    /// Kind and node in the lower 16 bits, base in the upper, if they have room there.
+    const SMALL_NODE: u32 = (1 << 14) - 1;
+    const SMALL_KIND: u32 = 3 << 14;
+    const SMALL_SHIFT: u32 = 14;
+
+    fn small(self) -> Option<u32> {
+        let (node, base) = self.halves();
+        let number = node & Entry::NODE;
+        let fits = number <= Entry::SMALL_NODE && base <= u32::from(u16::MAX);
+        fits.then_some((node & !Entry::NODE) >> Entry::SMALL_SHIFT | number | base << 16)
+    }
+
     /// Kind and node, base.
     #[inline(always)]
     pub(super) const fn halves(self) -> (u32, u32) {
@@ -95,6 +111,8 @@ struct Upper {
 #[derive(Clone, Debug)]
 pub struct Partition {
     root: Table<Entry>,
+    /// The same in half the bytes, if they have room.
+    small_root: Table<u32>,
     inner: Table<Entry>,
     nodes: Table<Node>,
     upper: Upper,
@@ -106,7 +124,8 @@ pub struct Partition {
 /// The intervals of one dimension, ready to be asked.
 #[derive(Clone, Copy)]
 pub struct Intervals<'t> {
-    root: &'t [Entry; 1 << 16],
+    root: &'t [Entry],
+    small_root: &'t [u32],
     inner: &'t [Entry],
     nodes: &'t [Node],
     upper: Upper,
@@ -120,6 +139,8 @@ pub struct Intervals<'t> {
 struct Builder {
     inner: Vec<Entry>,
     nodes: Vec<Node>,
+    /// Most edges of a block that begins without a table.
+    without_table: usize,
 }
 
 impl Partition {
@@ -128,7 +149,9 @@ impl Partition {
     pub fn new(v4: &[u32], v6: &[u128], lines: &mut Vec<Line>) -> Partition {
         let v4 = v4.strip_prefix(&[0]).unwrap_or(v4);
         let v6_first = v4.len() as u32 + 1;
-        let mut builder = Builder { inner: Vec::new(), nodes: vec![Node::EMPTY] };
+        let dense = v4.chunk_by(|a, b| a >> 16 == b >> 16).filter(|block| block.len() > EDGES).count();
+        let without_table = if dense <= FEW_TABLES { EDGES } else { MANY };
+        let mut builder = Builder { inner: Vec::new(), nodes: vec![Node::EMPTY], without_table };
         let mut root = Vec::with_capacity(1 << 16);
         let mut at = 0;
         for block in 0..=u16::MAX {
@@ -140,8 +163,10 @@ impl Partition {
             root.push(builder.block(&edges, first as u32));
         }
         let upper = Upper::new(v6, lines);
+        let small_root: Option<Vec<u32>> = root.iter().map(|entry| entry.small()).collect();
         Partition {
-            root: Table::put(lines, &root),
+            root: if small_root.is_some() { Table::default() } else { Table::put(lines, &root) },
+            small_root: small_root.map_or(Table::default(), |root| Table::put(lines, &root)),
             inner: Table::put(lines, &builder.inner),
             nodes: Table::put(lines, &builder.nodes),
             upper,
@@ -153,9 +178,9 @@ impl Partition {
     /// The tables in the memory they were put into.
     #[inline(always)]
     pub fn view<'t>(&self, lines: &'t [Line]) -> Intervals<'t> {
-        const NOWHERE: &[Entry; 1 << 16] = &[Entry(0); 1 << 16];
         Intervals {
-            root: self.root.view(lines).try_into().unwrap_or(NOWHERE),
+            root: self.root.view(lines),
+            small_root: self.small_root.view(lines),
             inner: self.inner.view(lines),
             nodes: self.nodes.view(lines),
             upper: self.upper,
@@ -180,7 +205,7 @@ impl Partition {
     pub fn bytes(&self) -> usize {
         let upper = &self.upper;
         let v6 = upper.keys.bytes() + upper.first.bytes() + upper.low.bytes();
-        self.root.bytes() + self.inner.bytes() + self.nodes.bytes() + v6
+        self.root.bytes() + self.small_root.bytes() + self.inner.bytes() + self.nodes.bytes() + v6
     }
 }
 
@@ -189,7 +214,7 @@ impl Builder {
     fn block(&mut self, edges: &[u16], base: u32) -> Entry {
         // The edge at the block's beginning, if there is one, is behind for every address of the block.
         let starts = |edges: &[u16], first: u16| usize::from(edges.first() == Some(&first));
-        if edges.len() <= MANY {
+        if edges.len() <= self.without_table {
             let begun = starts(edges, 0);
             return self.tree(&edges[begun..], base + begun as u32);
         }
@@ -238,8 +263,35 @@ impl Builder {
 impl<'t> Intervals<'t> {
     /// The entries of the root, two words each: kind and node, base.
     #[inline(always)]
-    pub(super) fn root_words(&self) -> &'t [u32] {
-        bytemuck::cast_slice(self.root.as_slice())
+    fn root_words(&self) -> &'t [u32] {
+        bytemuck::cast_slice(self.root)
+    }
+
+    /// The entries of sixteen addresses in the root: kind and node, base.
+    #[inline(always)]
+    pub(super) fn roots<I: Isa>(&self, isa: I, addresses: I::V) -> (I::V, I::V) {
+        let block = isa.shift_right(addresses, 16);
+        if self.small_root.is_empty() {
+            let at = isa.shift_left(block, 1);
+            (isa.words(self.root_words(), at), isa.words(self.root_words(), isa.add(at, isa.splat(1))))
+        } else {
+            let small = isa.words(self.small_root, block);
+            let kind = isa.shift_left(isa.and(small, isa.splat(Entry::SMALL_KIND)), Entry::SMALL_SHIFT);
+            (isa.add(kind, isa.and(small, isa.splat(Entry::SMALL_NODE))), isa.shift_right(small, 16))
+        }
+    }
+
+    /// The entry of one address in the root.
+    #[inline(always)]
+    fn root(&self, address: u32) -> (u32, u32) {
+        let block = (address >> 16) as usize;
+        match self.small_root.get(block) {
+            Some(&small) => {
+                let kind = (small & Entry::SMALL_KIND) << Entry::SMALL_SHIFT;
+                (kind | small & Entry::SMALL_NODE, small >> 16)
+            }
+            None => self.root.get(block).copied().unwrap_or_default().halves(),
+        }
     }
 
     /// The entry where a table goes on.
@@ -267,8 +319,7 @@ impl<'t> Intervals<'t> {
         match family {
             Family::V4 => {
                 let address = address as u32;
-                let mut entry = self.root[usize::from((address >> 16) as u16)];
-                let (mut node, mut base) = entry.halves();
+                let (mut node, mut base) = self.root(address);
                 if node >= Entry::TABLE {
                     (node, base) = self.behind_table(base, address).halves();
                 }
@@ -277,8 +328,7 @@ impl<'t> Intervals<'t> {
                     if node < Entry::INNER {
                         return found;
                     }
-                    entry = self.entry(found);
-                    (node, base) = entry.halves();
+                    (node, base) = self.entry(found).halves();
                 }
             }
             Family::V6 => self.v6_interval(address),
