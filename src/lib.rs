@@ -44,8 +44,10 @@
 //! as a whole, in the instructions that the processor has ([`engine::program::isa`]). Sets of addresses stay sets: they cost
 //! intervals, not entries.
 //!
-//! [`mod@engine::judge`] walks the stages of one packet in the order of the gateway model (GW-9). The flow table
-//! ([`engine::flow`]) says where a packet stands before, and remembers what was allowed after; a denied packet changes nothing.
+//! [`mod@engine::judge`] walks the stages of one packet in the order of the gateway model (GW-9); what it asks of long lists is
+//! found for all new packets of a burst at once ([`engine::ahead`]). The flow table ([`engine::flow`]) says where a packet stands
+//! before, and remembers what was allowed after; a denied packet changes nothing. Packets that keep the state of a flow pass in
+//! runs, with nothing else asked.
 //! [`engine::fragments`] lets later fragments follow their first.
 //!
 //! Who owns what: a flow belongs to the worker that a keyed hash of its unordered address pair names, so that both directions,

@@ -5,9 +5,9 @@
 //! asks three places, and the lowest number wins:
 //!
 //! ```text
-//!               source interval ──▶ Side { class, len, first } ──▶ records [first .. first+len]   test destination, ports, protocol
-//!               destination interval ▶ Side { class, len, first } ──▶ records …                    test source, ports, protocol
-//!               both classes, port class ──▶ cross product
+//! source interval      ──▶ Side { class, first, len } ──▶ records [first .. first + len]: destination, ports, protocol
+//! destination interval ──▶ Side { class, first, len } ──▶ records [first .. first + len]: source, ports, protocol
+//! both classes, classes of ports and protocol ──▶ cross product
 //! ```
 //! Records under one interval ascend by number, so a list ends early at the first that is not below what was found already.
 //!
@@ -26,8 +26,8 @@ use crate::base::prefetch::prefetch;
 /// What a source or destination interval leads to.
 ///
 /// ```text
-///  0                4        6       8
-///  | class          | len    | first(low 16) ...
+///  0        4        8        12       16
+///  | class  | first  | len    | 0      |
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C, align(16))]
