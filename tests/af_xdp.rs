@@ -131,6 +131,60 @@ fn huge_pages_are_taken_when_there_are_any_and_missed_with_a_warning() {
 }
 
 #[test]
+fn workers_wait_as_the_profile_says() {
+    if !is_possible() {
+        return;
+    }
+    let check = |poll: &str, sleeps: fn(u64) -> bool| {
+        let mut lab = Lab::new(1);
+        let mut words = words(Mode::Copy, 1);
+        words.push(("RINGWALL_POLL", poll.into()));
+        let (gateway, _) = lab.gateway(&words);
+        lab.datagrams();
+        let summary = lab.stop(gateway);
+        let (slept, woken) = (figure(&summary, "sleeps"), figure(&summary, "woken"));
+        assert!(sleeps(slept) && woken <= slept, "{poll}: {summary}");
+        assert!(poll != "interrupt" || woken > 10, "frames wake who sleeps, {poll}: {summary}");
+    };
+    check("busy", |slept| slept == 0);
+    check("adaptive", |slept| slept > 0);
+    check("interrupt", |slept| slept > 10);
+}
+
+#[test]
+fn busy_polling_runs_the_devices_and_leaves_the_interfaces_as_found() {
+    if !is_possible() {
+        return;
+    }
+    let mut lab = Lab::new(1);
+    let settings = |lab: &Lab| {
+        ["up0", "dn0"].map(|port| {
+            ["napi_defer_hard_irqs", "gro_flush_timeout"].map(|name| {
+                let out = lab.inside("g", "cat").arg(format!("/sys/class/net/{port}/{name}")).output().unwrap();
+                String::from_utf8(out.stdout).unwrap().trim().to_string()
+            })
+        })
+    };
+    let before = settings(&lab);
+    let mut busy = words(Mode::Copy, 1);
+    busy.extend([("RINGWALL_POLL", "busy".into()), ("RINGWALL_BUSY", "yes".into())]);
+    let (gateway, said) = lab.gateway(&busy);
+    // The words of the ready line are what the kernel says about the sockets.
+    assert!(said.contains("uplink up0 (copy, busy polling), downlink dn0 (copy, busy polling)"), "{said}");
+    assert_eq!(settings(&lab), [["2", "200000"]; 2].map(|port| port.map(String::from)), "{said}");
+    lab.datagrams();
+    lab.transfer(TRANSFER / 10);
+    let summary = lab.stop(gateway);
+    assert!(figure(&summary, "device_polls") > 1000 && figure(&summary, "sleeps") == 0, "{summary}");
+    assert_eq!(settings(&lab), before, "as found");
+    // After an error, too: zero-copy is refused when the interfaces have been changed already.
+    busy[0].1 = Mode::ZeroCopy.name().into();
+    let out = lab.role("g", "gateway", &busy).output().unwrap();
+    assert_eq!(out.status.code(), Some(5), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(settings(&lab), before, "as found after an error");
+}
+
+#[test]
 fn without_privileges_it_names_the_capabilities() {
     if !is_possible() {
         return;

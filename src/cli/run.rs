@@ -4,22 +4,20 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use clap::Args;
 
 use super::arguments::{GatewayArguments, Output, exit};
 use super::{findings, print, summary};
 use crate::base::diagnostic::Diagnostics;
-use crate::config::{Plan, Poll, Profile, XdpMode};
+use crate::config::Plan;
 use crate::control::daemon::{self, Reload, RunSettings};
 use crate::control::hardware;
 use crate::control::load::{Loaded, load};
 use crate::control::log::sink::{SYSLOG, Sink, Target};
 use crate::control::log::{self, LogQueue, LogTap, Writing};
 use crate::io::ErrorClass;
-use crate::io::xdp::{Mode, Settings as PortSettings};
-use crate::worker::{EngineJudge, Pace};
+use crate::worker::EngineJudge;
 
 /// Arguments of `ringwall run`.
 #[derive(Debug, Args)]
@@ -158,28 +156,5 @@ fn settings(plan: &Plan) -> Result<RunSettings, Diagnostics> {
         found.push(error);
         found
     })?;
-    let Profile { queues, receive_ring, transmit_ring, frame_size, frame_count, huge_pages, .. } = plan.profile;
-    let ports = PortSettings {
-        uplink: ports.uplink.to_string(),
-        downlink: ports.downlink.to_string(),
-        queues,
-        receive_ring,
-        transmit_ring,
-        frame_size,
-        frame_count,
-        mode: match plan.profile.mode {
-            XdpMode::Auto => Mode::Auto,
-            XdpMode::ZeroCopy => Mode::ZeroCopy,
-            XdpMode::Copy => Mode::Copy,
-            XdpMode::Generic => Mode::Generic,
-        },
-        huge_pages,
-    };
-    let pace = match plan.profile.poll {
-        Poll::Adaptive => Pace::default(),
-        Poll::Busy => Pace { spin: Duration::MAX, ..Pace::default() },
-        Poll::Interrupt => Pace { spin: Duration::ZERO, ..Pace::default() },
-    };
-    let cores = plan.profile.cores.iter().map(|&core| core as usize).collect();
-    Ok(RunSettings { cores, pace, ..RunSettings::new(ports) })
+    Ok(RunSettings::of(&plan.profile, ports.uplink, ports.downlink))
 }

@@ -18,7 +18,7 @@ use crate::base::diagnostic::{Diagnostic, Diagnostics, Span};
 use crate::base::document;
 
 pub use plan::{FlowLimits, Plan, PolicyPath, Ports, Timeouts};
-pub use profile::{Poll, Profile, XdpMode};
+pub use profile::{BusyPoll, Poll, Profile, XdpMode};
 
 /// The version that both kinds of file name.
 const API_VERSION: &str = "ringwall/v1";

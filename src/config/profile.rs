@@ -31,6 +31,19 @@ pub enum Poll {
     Interrupt,
 }
 
+/// How a worker that never sleeps runs the devices itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BusyPoll {
+    /// `SO_BUSY_POLL`, in microseconds: at least 1.
+    pub microseconds: u32,
+    /// `SO_BUSY_POLL_BUDGET`: most frames that one call takes off the device, at least 1.
+    pub budget: u32,
+    /// `napi_defer_hard_irqs` of both interfaces while running; `None` = as found.
+    pub napi_defer_hard_irqs: Option<u32>,
+    /// `gro_flush_timeout` of both interfaces while running, in nanoseconds; `None` = as found.
+    pub gro_flush_timeout: Option<u32>,
+}
+
 /// A validated hardware profile.
 ///
 /// INVARIANT: ring sizes are powers of two within [`RING_SIZES`], there is at least one queue, and the chunks fill all fill rings
@@ -63,6 +76,8 @@ pub struct Profile {
     pub huge_pages: bool,
     /// How workers wait.
     pub poll: Poll,
+    /// Whether workers run the devices themselves; only with [`Poll::Busy`].
+    pub busy_poll: Option<BusyPoll>,
     /// How the hardware must be told to spread flows over its queues, for people.
     pub rss: Option<String>,
 }
@@ -73,6 +88,12 @@ pub const RING_SIZES: [u32; 2] = [64, 65_536];
 pub const MOST_QUEUES: u32 = 256;
 /// Highest core or NUMA node number: the kernel's own limit.
 const LAST_CORE: u32 = 8191;
+/// Longest time of busy polling: beyond a millisecond nothing is gained.
+const MOST_BUSY_MICROSECONDS: u32 = 1000;
+/// Most empty polls before interrupts are allowed again: the kernel takes an `int`.
+const MOST_DEFERRED: u32 = i32::MAX as u32;
+/// Longest time without interrupts, in nanoseconds: a second, after which a stopped program is a dead interface.
+const MOST_FLUSH_TIMEOUT: u32 = 1_000_000_000;
 
 impl Default for Profile {
     /// Portable: works on any interface, with one queue.
@@ -91,6 +112,7 @@ impl Default for Profile {
             numa_node: None,
             huge_pages: false,
             poll: Poll::default(),
+            busy_poll: None,
             rss: None,
         }
     }
@@ -126,6 +148,7 @@ pub(super) struct ProfileFile {
     numa_node: Option<u32>,
     huge_pages: Option<bool>,
     poll: Option<Poll>,
+    busy_poll: Option<Written<BusyPoll>>,
     rss: Option<String>,
 }
 
@@ -167,6 +190,19 @@ pub(super) fn decode(map: &mut Decoder<'_, '_>) -> ProfileFile {
         let core = |item: &Field<'_, '_>| item.integer(0..=LAST_CORE).map(|core| Written::at(item, core));
         file.cores = list.list().map(|items| Written::at(&list, items.iter().filter_map(core).collect()));
     }
+    if let Some(field) = map.take("busyPoll")
+        && let Some(mut busy) = field.map()
+    {
+        let mut integer = |name, range| busy.take(name).and_then(|field| field.integer(range));
+        let settings = BusyPoll {
+            microseconds: integer("microseconds", 1..=MOST_BUSY_MICROSECONDS).unwrap_or(20),
+            budget: integer("budget", 1..=u32::from(u16::MAX)).unwrap_or(64),
+            napi_defer_hard_irqs: integer("napiDeferHardIrqs", 0..=MOST_DEFERRED),
+            gro_flush_timeout: integer("groFlushTimeout", 0..=MOST_FLUSH_TIMEOUT),
+        };
+        busy.finish();
+        file.busy_poll = Some(Written::at(&field, settings));
+    }
     file
 }
 
@@ -197,6 +233,7 @@ pub(super) fn validate(file: ProfileFile, findings: &Findings) -> Profile {
         numa_node: file.numa_node,
         huge_pages: file.huge_pages.unwrap_or(usual.huge_pages),
         poll: file.poll.unwrap_or(usual.poll),
+        busy_poll: file.busy_poll.as_ref().map(|busy| busy.value),
         rss: file.rss,
     };
     let error = |span: &Span, code, message: String, help: String| {
@@ -224,6 +261,17 @@ pub(super) fn validate(file: ProfileFile, findings: &Findings) -> Profile {
     }
     derived(&file.fill_ring, "fill", profile.fill_ring(), "twice `rings.receive`", findings);
     derived(&file.completion_ring, "completion", profile.transmit_ring, "`rings.transmit`", findings);
+    if let Some(busy) = &file.busy_poll
+        && profile.poll != Poll::Busy
+    {
+        let message = "`busyPoll`: expected `poll: busy` beside it: workers that sleep leave the devices to interrupts";
+        error(
+            &busy.span,
+            "busy-poll-asleep",
+            message.to_owned(),
+            "add `poll: busy` or leave `busyPoll` out".to_owned(),
+        );
+    }
     if let Some(cores) = &file.cores {
         check_cores(cores, profile.queues, findings);
     }

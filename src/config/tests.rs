@@ -220,7 +220,8 @@ fn a_profile_without_fields_is_portable() {
 fn every_profile_field_arrives() {
     let read = profile(
         "driver: ice\ntested: true\nmode: zero-copy\nqueues: 2\nrings: { receive: 1024, transmit: 512, fill: 2048 }\n\
-         frames: { size: 4096, count: 16384 }\ncores: [2, 3]\nnumaNode: 1\nhugePages: true\npoll: busy\nrss: spread\n",
+         frames: { size: 4096, count: 16384 }\ncores: [2, 3]\nnumaNode: 1\nhugePages: true\npoll: busy\nrss: spread\n\
+         busyPoll: { microseconds: 30, budget: 32, napiDeferHardIrqs: 2, groFlushTimeout: 200000 }\n",
     );
     let expected = Profile {
         name: "p".to_owned(),
@@ -236,6 +237,12 @@ fn every_profile_field_arrives() {
         numa_node: Some(1),
         huge_pages: true,
         poll: Poll::Busy,
+        busy_poll: Some(BusyPoll {
+            microseconds: 30,
+            budget: 32,
+            napi_defer_hard_irqs: Some(2),
+            gro_flush_timeout: Some(200_000),
+        }),
         rss: Some("spread".to_owned()),
     };
     assert_eq!(read.unwrap(), expected);
@@ -272,6 +279,11 @@ fn profile_faults_name_their_place_and_the_cure() {
         "queues: 2\ncores: [1]",
         "5:8: `cores`: expected one core for each of the 2 queues, found 1 \
          (leave `cores` out to let the workers run anywhere)",
+    );
+    check(
+        "busyPoll: { budget: 32 }",
+        "4:11: `busyPoll`: expected `poll: busy` beside it: workers that sleep leave the devices to interrupts \
+         (add `poll: busy` or leave `busyPoll` out)",
     );
     check("queues: 0", "4:9: `queues`: expected 1 to 256, found `0`");
     check(

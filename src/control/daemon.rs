@@ -59,14 +59,15 @@ impl RunSettings {
                 XdpMode::Generic => xdp::Mode::Generic,
             },
             huge_pages: profile.huge_pages,
-        };
-        let spin = match profile.poll {
-            Poll::Adaptive => Pace::default().spin,
-            Poll::Busy => Duration::MAX,
-            Poll::Interrupt => Duration::ZERO,
+            busy_poll: profile.busy_poll.map(|busy| xdp::BusyPoll {
+                microseconds: busy.microseconds,
+                budget: busy.budget,
+                napi_defer_hard_irqs: busy.napi_defer_hard_irqs,
+                gro_flush_timeout: busy.gro_flush_timeout,
+            }),
         };
         let cores = profile.cores.iter().map(|core| *core as usize).collect();
-        RunSettings { cores, pace: Pace { spin, ..Pace::default() }, ..RunSettings::new(ports) }
+        RunSettings { cores, pace: pace(profile.poll), ..RunSettings::new(ports) }
     }
 
     /// Settings for these ports, everything else by default: a worker may fall behind with what others hand over as far as
@@ -74,6 +75,15 @@ impl RunSettings {
     pub fn new(ports: xdp::Settings) -> RunSettings {
         let handover_slots = ports.receive_ring as usize;
         RunSettings { ports, cores: Vec::new(), pace: Pace::default(), handover_slots }
+    }
+}
+
+/// What a way of polling means for a worker.
+pub fn pace(poll: Poll) -> Pace {
+    match poll {
+        Poll::Adaptive => Pace::default(),
+        Poll::Busy => Pace { spin: Duration::MAX, ..Pace::default() },
+        Poll::Interrupt => Pace { spin: Duration::ZERO, ..Pace::default() },
     }
 }
 
@@ -433,7 +443,10 @@ fn core_warnings(settings: &RunSettings) -> Vec<String> {
 }
 
 fn describe(ports: &[PortReport; 2], workers: usize) -> String {
-    let [uplink, downlink] = ports.each_ref().map(|port| format!("{} ({})", port.interface, port.mode.name()));
+    let [uplink, downlink] = ports.each_ref().map(|port| {
+        let busy = if port.busy_poll.contains(&true) { ", busy polling" } else { "" };
+        format!("{} ({}{busy})", port.interface, port.mode.name())
+    });
     let plural = if workers == 1 { "worker" } else { "workers" };
     format!("uplink {uplink}, downlink {downlink}, {workers} {plural}")
 }

@@ -9,6 +9,8 @@ use crate::base::time::Now;
 /// What one queue counts about itself; all zero for ports without a kernel behind them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueFigures {
+    /// Times that the device was run by a call of ours (busy polling).
+    pub device_polls: u64,
     /// Wake-ups because the fill ring asked for one.
     pub receive_wake_ups: u64,
     /// Wake-ups because the transmit ring asked for one.

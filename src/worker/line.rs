@@ -72,6 +72,8 @@ pub struct Fates {
     pub bursts: u64,
     /// Times that the worker went to sleep.
     pub sleeps: u64,
+    /// Sleeps that a frame, a hand-over or control ended before their time.
+    pub woken: u64,
 }
 
 impl Fates {
@@ -91,6 +93,7 @@ impl Fates {
         self.handed_over += other.handed_over;
         self.bursts += other.bursts;
         self.sleeps += other.sleeps;
+        self.woken += other.woken;
     }
 }
 
@@ -186,9 +189,10 @@ impl<P: Port, J: Judge> Line<P, J> {
         self.here
     }
 
-    /// Notes a sleep.
-    pub(super) fn slept(&mut self) {
+    /// Notes a sleep, and whether something ended it before its time.
+    pub(super) fn slept(&mut self, was_woken: bool) {
         self.fates.sleeps += 1;
+        self.fates.woken += u64::from(was_woken);
     }
 
     /// Frames that other workers have left here.

@@ -179,10 +179,10 @@ fn sleep<P: Port, J: Judge>(line: &mut Line<P, J>, desk: &Desk<J::Load>, longest
     desk.bell().about_to_sleep();
     // relies on INVARIANT of Bell
     if line.has_no_mail() && !desk.has_attention() {
-        line.slept();
         let [uplink, downlink] = line.ports().each_ref().map(|port| port.descriptor().unwrap_or(-1));
         let descriptors: [RawFd; 3] = [uplink, downlink, desk.bell().descriptor()];
-        crate::io::xdp::wait(descriptors, milliseconds);
+        let was_woken = crate::io::xdp::wait(descriptors, milliseconds);
+        line.slept(was_woken);
     }
     desk.bell().awake();
 }

@@ -13,10 +13,11 @@ use ringwall::base::id::WorkerId;
 use ringwall::base::site::Site;
 use ringwall::base::time::Now;
 use ringwall::compile;
-use ringwall::control::daemon::{self, Reload, RunSettings, Summary};
+use ringwall::config::Poll;
+use ringwall::control::daemon::{self, Reload, RunSettings, Summary, pace};
 use ringwall::engine::{self, Counters, Decision, Reason, Verdict};
 use ringwall::io::ErrorClass;
-use ringwall::io::xdp::{Mode, Settings};
+use ringwall::io::xdp::{BusyPoll, Mode, Settings};
 use ringwall::packet;
 use ringwall::policy::ir::Policy;
 use ringwall::worker::{EngineJudge, Judge, Load, NoTap, PassAll};
@@ -34,9 +35,20 @@ pub fn gateway(mode: &str, queues: u32) {
         mode,
         frame_size: env::var("RINGWALL_CHUNK").map_or(2048, |size| size.parse().unwrap()),
         huge_pages: env::var("RINGWALL_HUGE").is_ok(),
+        busy_poll: env::var("RINGWALL_BUSY").is_ok().then_some(BusyPoll {
+            budget: 32,
+            napi_defer_hard_irqs: Some(2),
+            gro_flush_timeout: Some(200_000),
+            ..BusyPoll::default()
+        }),
         ..Settings::default()
     };
-    let settings = RunSettings::new(ports);
+    let poll = match env::var("RINGWALL_POLL").as_deref() {
+        Ok("busy") => Poll::Busy,
+        Ok("interrupt") => Poll::Interrupt,
+        _ => Poll::Adaptive,
+    };
+    let settings = RunSettings { pace: pace(poll), ..RunSettings::new(ports) };
     let reload = || Reload::Publish(().into());
     let outcome = if env::var("RINGWALL_ENGINE").is_ok() {
         let load = allow_all();
@@ -121,7 +133,7 @@ fn describe(summary: &Summary) -> String {
     let count = |verdict, reason| summary.counters.total(verdict, reason).packets;
     format!(
         "inbound={inbound} outbound={outbound} completed={} bad={bad} without_socket={} to_the_box={} workers={} \
-         generation={} lost={} handed_over={} established={} invalid={} full={} {:?} {:?}",
+         generation={} lost={} handed_over={} established={} invalid={} full={} sleeps={} woken={} device_polls={} {:?} {:?}",
         summary.fates.completed,
         up.without_socket + down.without_socket,
         up.to_the_box + down.to_the_box,
@@ -132,6 +144,9 @@ fn describe(summary: &Summary) -> String {
         count(Verdict::Allow, Reason::Established),
         count(Verdict::Deny, Reason::InvalidState),
         summary.fates.handover_full.iter().chain(&summary.fates.ring_full).map(|tally| tally.packets).sum::<u64>(),
+        summary.fates.sleeps,
+        summary.fates.woken,
+        summary.workers.iter().flat_map(|w| w.queues).map(|q| q.device_polls).sum::<u64>(),
         summary.fates,
         summary.workers.iter().map(|w| w.queues).collect::<Vec<_>>(),
     )

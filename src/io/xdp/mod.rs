@@ -4,6 +4,7 @@
 //! what the kernel says about interfaces, `sys` the system calls that no dependency wraps.
 
 mod bind;
+mod deferral;
 mod ledger;
 mod netlink;
 mod open;
@@ -14,7 +15,7 @@ mod sys;
 mod tags;
 
 pub use netlink::{AttachedProgram, Interface};
-pub use open::{End, Mode, Opened, PortReport, Programs, Settings, open, open_end};
+pub use open::{BusyPoll, End, Mode, Opened, PortReport, Programs, Settings, open, open_end};
 pub use program::LeftToKernel;
 pub use queue::Queue;
 pub use region::Region;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use aya::programs::XdpMode;
 
 use super::bind::{Step, bind};
+use super::deferral::Deferral;
 use super::netlink::Interface;
 use super::program::{AttachError, Attachment, LeftToKernel, occupied};
 use super::queue::Queue;
@@ -63,6 +65,28 @@ impl Mode {
     }
 }
 
+/// How a worker that never sleeps runs the devices itself, instead of interrupts on whatever core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BusyPoll {
+    /// `SO_BUSY_POLL`: any number but 0 lets calls run the device; ours never wait that long.
+    pub microseconds: u32,
+    /// `SO_BUSY_POLL_BUDGET`: most frames that one call takes off the device.
+    pub budget: u32,
+    /// `napi_defer_hard_irqs` of the interface while running: times that the device must be found empty before its interrupts
+    /// are allowed again. `None` = as found.
+    pub napi_defer_hard_irqs: Option<u32>,
+    /// `gro_flush_timeout` of the interface while running, in nanoseconds: how long interrupts stay away without a call.
+    /// `None` = as found.
+    pub gro_flush_timeout: Option<u32>,
+}
+
+impl Default for BusyPoll {
+    /// 20 µs, a burst; the interface stays as found.
+    fn default() -> BusyPoll {
+        BusyPoll { microseconds: 20, budget: BURST as u32, napi_defer_hard_irqs: None, gro_flush_timeout: None }
+    }
+}
+
 /// What the hardware profile says about both ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -84,6 +108,8 @@ pub struct Settings {
     pub mode: Mode,
     /// Whether to put the frames on huge pages.
     pub huge_pages: bool,
+    /// Whether sockets run their devices themselves; for workers that never sleep. `None` = interrupts do.
+    pub busy_poll: Option<BusyPoll>,
 }
 
 impl Default for Settings {
@@ -98,6 +124,7 @@ impl Default for Settings {
             frame_count: None,
             mode: Mode::Auto,
             huge_pages: false,
+            busy_poll: None,
         }
     }
 }
@@ -160,6 +187,8 @@ pub struct PortReport {
     pub mode: Mode,
     /// For each queue, whether the kernel says that its socket got zero-copy.
     pub zero_copy: Vec<bool>,
+    /// For each queue, whether the kernel says that its socket runs the device (`SO_PREFER_BUSY_POLL`).
+    pub busy_poll: Vec<bool>,
 }
 
 impl PortReport {
@@ -211,6 +240,8 @@ pub struct Programs<const N: usize = 2> {
     attachments: [Attachment; N],
     /// Put back after the programs have come off.
     tags: [Option<Tags>; N],
+    /// Put back when dropped.
+    deferrals: [Option<Deferral>; N],
 }
 
 impl<const N: usize> Programs<N> {
@@ -270,6 +301,10 @@ fn open_ports<const N: usize>(settings: &Settings, names: [&str; N]) -> Result<P
     }
     // Before binding: drivers restart their rings for this.
     let tags = interfaces.each_ref().map(|interface| Tags::keep(interface, &mut warnings));
+    let deferrals = interfaces.each_ref().map(|interface| {
+        let wanted = settings.busy_poll.as_ref()?;
+        Some(Deferral::keep(&Path::new("/sys/class/net").join(&interface.name), wanted, &mut warnings))
+    });
     let mut refusals: Vec<String> = Vec::new();
     let mut refused = names.first().map(ToString::to_string).unwrap_or_default();
     for mode in settings.mode.ladder() {
@@ -279,8 +314,12 @@ fn open_ports<const N: usize>(settings: &Settings, names: [&str; N]) -> Result<P
                     warnings.push(format!("mode `{}` is used: {}", mode.name(), refusals.join("; ")));
                 }
                 advise(settings, &parts.region, &names, *mode, &mut warnings);
+                if let Some(wanted) = &settings.busy_poll {
+                    prefer_busy_poll(&mut parts, wanted, &mut warnings);
+                }
                 parts.warnings = warnings;
                 parts.programs.tags = tags;
+                parts.programs.deferrals = deferrals;
                 return Ok(parts);
             }
             Err(Step::Final(error)) => return Err(error),
@@ -291,6 +330,27 @@ fn open_ports<const N: usize>(settings: &Settings, names: [&str; N]) -> Result<P
         }
     }
     Err(OpenError::Mode { mode: settings.mode.name(), interface: refused, reason: refusals.join("; ") })
+}
+
+/// Makes every socket run its device, and notes what the kernel says about it afterwards; refusals are warnings.
+fn prefer_busy_poll<const N: usize>(parts: &mut Parts<N>, wanted: &BusyPoll, warnings: &mut Vec<String>) {
+    for (queues, report) in parts.ports.iter_mut().zip(&mut parts.reports) {
+        let mut refusal = None;
+        for queue in queues.iter_mut() {
+            refusal = queue.prefer_busy_poll(wanted.microseconds, wanted.budget).err().or(refusal);
+        }
+        report.busy_poll = queues
+            .iter()
+            .map(|queue| sys::busy_poll(queue.socket()).is_ok_and(|said| said == [1, wanted.microseconds]))
+            .collect();
+        if let Some(error) = refusal {
+            warnings.push(format!(
+                "busy polling of `{}` is refused: {error}; it takes Linux 5.11 or later and CAP_NET_ADMIN, or leave `busyPoll` out: \
+                 interrupts bring its frames",
+                report.interface
+            ));
+        }
+    }
 }
 
 /// What the user ought to know about what was got.
@@ -411,6 +471,7 @@ fn attempt_once<const N: usize>(
         index: interface.index,
         mode,
         zero_copy: queues.iter().map(|queue| sys::is_zero_copy(queue.socket()).unwrap_or(false)).collect(),
+        busy_poll: vec![false; queues.len()],
     };
     let reports = std::array::from_fn(|at| report(&interfaces[at], &ports[at]));
     // The fill rings are full by now, and drivers take their receive buffers when the program is attached.
@@ -424,7 +485,7 @@ fn attempt_once<const N: usize>(
         })?);
     }
     let Ok(attachments) = <[Attachment; N]>::try_from(attachments) else { unreachable!("one for each interface") };
-    let programs = Programs { attachments, tags: [const { None }; N] };
+    let programs = Programs { attachments, tags: [const { None }; N], deferrals: [const { None }; N] };
     Ok(Parts { programs, ports, reports, warnings: Vec::new(), region })
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
@@ -47,6 +48,8 @@ pub struct Queue {
     has_kicked: bool,
     /// Longest frame that the interface takes.
     longest: usize,
+    /// Whether this end runs the device (busy polling).
+    runs_device: bool,
     figures: QueueFigures,
 }
 
@@ -76,6 +79,7 @@ impl Queue {
             transmitting: 0,
             has_kicked: false,
             longest,
+            runs_device: false,
             figures: QueueFigures::default(),
         };
         while queue.refill() > 0 {}
@@ -86,6 +90,16 @@ impl Queue {
     /// The socket's descriptor.
     pub(super) fn socket(&self) -> &impl AsRawFd {
         self.receive.fd()
+    }
+
+    /// Makes every look for frames run the device first.
+    ///
+    /// # Errors
+    /// `ENOPROTOOPT` before Linux 5.11, `EPERM` without `CAP_NET_ADMIN`; interrupts run the device then.
+    pub(super) fn prefer_busy_poll(&mut self, microseconds: u32, budget: u32) -> io::Result<()> {
+        super::sys::prefer_busy_poll(self.receive.fd(), microseconds, budget)?;
+        self.runs_device = true;
+        Ok(())
     }
 
     /// Chunks in the pool and on both sides of the kernel.
@@ -188,7 +202,10 @@ impl Port for Queue {
         if self.owed >= REFILL {
             self.owed = self.owed.saturating_sub(self.refill() as u32);
         }
-        if self.fill.needs_wakeup() {
+        if self.runs_device {
+            self.figures.device_polls += 1;
+            super::sys::poll_device(self.descriptor_number());
+        } else if self.fill.needs_wakeup() {
             self.figures.receive_wake_ups += 1;
             super::sys::wait([self.descriptor_number()], 0);
         }

@@ -137,19 +137,17 @@ fn set_option<T>(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int, v
 /// # Errors
 /// The kernel's.
 pub fn is_zero_copy(socket: &impl AsRawFd) -> io::Result<bool> {
-    let mut flags = 0u32;
+    Ok(integer_option(socket, libc::SOL_XDP, libc::XDP_OPTIONS)? & XDP_OPTIONS_ZEROCOPY != 0)
+}
+
+fn integer_option(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int) -> io::Result<u32> {
+    let mut value = 0u32;
     let mut length = mem::size_of::<u32>() as libc::socklen_t;
-    // SAFETY: the pointer is to one live integer of the length given, unshared until the call returns.
-    check(unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_XDP,
-            libc::XDP_OPTIONS,
-            ptr::from_mut(&mut flags).cast(),
-            ptr::from_mut(&mut length),
-        )
-    })?;
-    Ok(flags & XDP_OPTIONS_ZEROCOPY != 0)
+    let descriptor = socket.as_raw_fd();
+    let (to, length) = (ptr::from_mut(&mut value).cast(), ptr::from_mut(&mut length));
+    // SAFETY: the pointers are to live integers, the second the length of the first, unshared until the call returns.
+    check(unsafe { libc::getsockopt(descriptor, level, name, to, length) })?;
+    Ok(value)
 }
 
 /// Asks the kernel to send up to this many frames per wake-up in copy mode, instead of 32.
@@ -160,11 +158,46 @@ pub fn set_transmit_budget(socket: &impl AsRawFd, frames: u32) -> io::Result<()>
     set_option(socket, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &frames)
 }
 
-/// Sleeps until one of the descriptors can be read, at most this many milliseconds; negative descriptors are passed over.
-/// For an AF_XDP socket this is at the same time the wake-up that the fill ring may ask for.
-pub fn wait<const N: usize>(descriptors: [RawFd; N], milliseconds: i32) {
+/// Lets the calls that this socket's owner makes do the work of its device, at most `budget` frames each, rather than interrupts.
+///
+/// # Errors
+/// `ENOPROTOOPT` before Linux 5.11, `EPERM` without `CAP_NET_ADMIN`; nothing is changed for good then.
+pub fn prefer_busy_poll(socket: &impl AsRawFd, microseconds: u32, budget: u32) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL, &1)?;
+    let rest = set_option(socket, libc::SOL_SOCKET, libc::SO_BUSY_POLL, &microseconds)
+        .and_then(|()| set_option(socket, libc::SOL_SOCKET, libc::SO_BUSY_POLL_BUDGET, &budget));
+    if rest.is_err() {
+        // Without all three, calls would be made that do nothing while interrupts are held back.
+        let _ = set_option(socket, libc::SOL_SOCKET, libc::SO_BUSY_POLL, &0);
+        let _ = set_option(socket, libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL, &0);
+    }
+    rest
+}
+
+/// What the kernel says about busy polling of a socket: whether it is preferred, and microseconds. The budget
+/// can be set but not asked for.
+///
+/// # Errors
+/// `ENOPROTOOPT` before Linux 5.11.
+pub fn busy_poll(socket: &impl AsRawFd) -> io::Result<[u32; 2]> {
+    let option = |name| integer_option(socket, libc::SOL_SOCKET, name);
+    Ok([option(libc::SO_PREFER_BUSY_POLL)?, option(libc::SO_BUSY_POLL)?])
+}
+
+/// Runs the device behind a busy-polling socket once: its frames come to the receive ring, those of the transmit ring leave.
+/// One system call, which never waits.
+#[inline]
+pub fn poll_device(socket: RawFd) {
+    // Errors are those of a device that cannot be polled now; the rings show what there is.
+    // SAFETY: no buffer and no address are given, so the call writes no memory of ours.
+    unsafe { libc::recvfrom(socket, ptr::null_mut(), 0, libc::MSG_DONTWAIT, ptr::null_mut(), ptr::null_mut()) };
+}
+
+/// Sleeps until one of the descriptors can be read, at most this many milliseconds, and returns whether one can; negative
+/// descriptors are passed over. For an AF_XDP socket this is at the same time the wake-up that the fill ring may ask for.
+pub fn wait<const N: usize>(descriptors: [RawFd; N], milliseconds: i32) -> bool {
     let mut polled = descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
     // A failure (a signal, for one) counts as having waited: the caller looks at its rings in any case.
     // SAFETY: pointer and length are those of one live array, unshared until the call returns.
-    unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, milliseconds) };
+    unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, milliseconds) > 0 }
 }
