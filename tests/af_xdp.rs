@@ -185,6 +185,26 @@ fn busy_polling_runs_the_devices_and_leaves_the_interfaces_as_found() {
 }
 
 #[test]
+fn a_queue_that_sends_nothing_is_counted_and_goes_on_when_it_can() {
+    if !is_possible() {
+        return;
+    }
+    let mut lab = Lab::new(1);
+    let (gateway, _) = lab.gateway(&words(Mode::Copy, 1));
+    lab.datagrams();
+    let namespace = lab.namespace("g");
+    ip(&["-n", &namespace, "link", "set", "dn0", "down"]);
+    // A host that nobody has asked for yet: its neighbour requests wait in the transmit ring.
+    let _ = lab.role("c", "knock", &[("RINGWALL_ADDRESS", "10.99.7.9".into())]).output();
+    thread::sleep(Duration::from_secs(4));
+    ip(&["-n", &namespace, "link", "set", "dn0", "up"]);
+    thread::sleep(Duration::from_millis(500));
+    lab.datagrams();
+    let summary = lab.stop(gateway);
+    assert_eq!(figure(&summary, "stalls"), 1, "{summary}");
+}
+
+#[test]
 fn without_privileges_it_names_the_capabilities() {
     if !is_possible() {
         return;

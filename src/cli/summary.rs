@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::control::daemon::Summary;
 use crate::engine::counters::Tally;
 use crate::engine::{Counters, Program, Reason, Verdict};
-use crate::worker::{Fates, Latency};
+use crate::worker::{Fates, Latency, Report};
 
 /// Packets and bytes with one verdict and reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -94,12 +94,28 @@ struct QueueRow {
     port: String,
     mode: &'static str,
     queue: u32,
+    device_polls: u64,
     receive_wake_ups: u64,
     transmit_wake_ups: u64,
+    transmit_errors: u64,
     fill_ring_empty: u64,
     receive_ring_full: u64,
     receive_dropped: u64,
-    invalid_descriptors: u64,
+    invalid_fill_descriptors: u64,
+    invalid_transmit_descriptors: u64,
+    transmit_ring_empty: u64,
+    bad_descriptors: u64,
+    stalls: u64,
+}
+
+/// How one worker waited in a run.
+#[derive(Debug, Serialize)]
+struct WorkerRow {
+    worker: u32,
+    bursts: u64,
+    sleeps: u64,
+    woken: u64,
+    busy_ns: u64,
 }
 
 /// How long the frames of one queue that were sent spent inside the box, from receive ring to transmit ring, in nanoseconds.
@@ -149,6 +165,7 @@ struct RunSummary {
     log: Log,
     reasons: Vec<Row>,
     queues: Vec<QueueRow>,
+    workers: Vec<WorkerRow>,
     latency: Vec<LatencyRow>,
 }
 
@@ -156,16 +173,23 @@ fn run_summary(done: &Summary, log: Log) -> RunSummary {
     let reasons = rows(&done.counters, &done.fates);
     let received: Vec<Tally> = done.counters.reasons.iter().flatten().flatten().copied().collect();
     let queues = done.workers.iter().flat_map(|report| {
-        done.ports.iter().zip(&report.queues).map(|(port, figures)| QueueRow {
+        let stalls = done.stalls.get(report.worker.index()).unwrap_or(&[0; 2]);
+        done.ports.iter().zip(&report.queues).zip(stalls).map(|((port, figures), stalls)| QueueRow {
             port: port.interface.clone(),
             mode: port.mode.name(),
             queue: report.worker.0,
+            device_polls: figures.device_polls,
             receive_wake_ups: figures.receive_wake_ups,
             transmit_wake_ups: figures.transmit_wake_ups,
+            transmit_errors: figures.transmit_errors,
             fill_ring_empty: figures.fill_ring_empty,
             receive_ring_full: figures.receive_ring_full,
             receive_dropped: figures.receive_dropped,
-            invalid_descriptors: figures.invalid_descriptors + figures.bad_descriptors,
+            invalid_fill_descriptors: figures.invalid_fill_descriptors,
+            invalid_transmit_descriptors: figures.invalid_transmit_descriptors,
+            transmit_ring_empty: figures.transmit_ring_empty,
+            bad_descriptors: figures.bad_descriptors,
+            stalls: *stalls,
         })
     });
     RunSummary {
@@ -183,8 +207,14 @@ fn run_summary(done: &Summary, log: Log) -> RunSummary {
         log,
         reasons,
         queues: queues.collect(),
+        workers: done.workers.iter().map(worker_row).collect(),
         latency: done.workers.iter().map(|report| LatencyRow::of(report.worker.0, &report.latency)).collect(),
     }
+}
+
+fn worker_row(report: &Report) -> WorkerRow {
+    let Fates { bursts, sleeps, woken, .. } = report.fates;
+    WorkerRow { worker: report.worker.0, bursts, sleeps, woken, busy_ns: report.busy }
 }
 
 /// The summary of a run as one JSON object.
@@ -217,23 +247,12 @@ pub fn run_text(done: &Summary, log: Log) -> String {
         let _ = writeln!(text, "defect: {} chunks of the frame memory are unaccounted for", s.lost_frames);
     }
     text.push_str(&table(&s.reasons));
-    let _ = writeln!(
-        text,
-        "{:<10}{:<12}{:>6}{:>12}{:>12}{:>12}{:>12}{:>12}",
-        "PORT", "MODE", "QUEUE", "RX WAKES", "TX WAKES", "FILL EMPTY", "RING FULL", "DROPPED"
-    );
-    for q in &s.queues {
+    text.push_str(&queue_table(&s.queues));
+    for WorkerRow { worker, bursts, sleeps, woken, busy_ns } in &s.workers {
+        let busy = *busy_ns as f64 / 1e9;
         let _ = writeln!(
             text,
-            "{:<10}{:<12}{:>6}{:>12}{:>12}{:>12}{:>12}{:>12}",
-            q.port,
-            q.mode,
-            q.queue,
-            q.receive_wake_ups,
-            q.transmit_wake_ups,
-            q.fill_ring_empty,
-            q.receive_ring_full,
-            q.receive_dropped
+            "worker {worker}: {bursts} bursts in {busy:.3} s of work; {sleeps} sleeps, {woken} of them ended by a wake-up"
         );
     }
     for l in s.latency.iter().filter(|l| l.packets > 0) {
@@ -244,6 +263,45 @@ pub fn run_text(done: &Summary, log: Log) -> String {
             "queue {}: {} packets inside for p50 {p50:.1}, p99 {p99:.1}, p99.9 {p999:.1}, max {max:.1} us",
             l.queue, l.packets
         );
+    }
+    text
+}
+
+/// Wake-ups and what the kernel counts, one line per queue of a port; what may not happen follows in words if it did.
+fn queue_table(queues: &[QueueRow]) -> String {
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "{:<10}{:<12}{:>6}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}",
+        "PORT", "MODE", "QUEUE", "POLLS", "RX WAKES", "TX WAKES", "FILL EMPTY", "RING FULL", "DROPPED", "TX EMPTY"
+    );
+    for q in queues {
+        let _ = writeln!(
+            text,
+            "{:<10}{:<12}{:>6}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}",
+            q.port,
+            q.mode,
+            q.queue,
+            q.device_polls,
+            q.receive_wake_ups,
+            q.transmit_wake_ups,
+            q.fill_ring_empty,
+            q.receive_ring_full,
+            q.receive_dropped,
+            q.transmit_ring_empty
+        );
+    }
+    for q in queues {
+        let told = [
+            (q.invalid_fill_descriptors, "descriptors of the fill ring refused by the kernel"),
+            (q.invalid_transmit_descriptors, "descriptors of the transmit ring refused by the kernel"),
+            (q.bad_descriptors, "descriptors of the kernel that name no chunk"),
+            (q.transmit_errors, "wake-ups to send refused by the kernel"),
+            (q.stalls, "stalls"),
+        ];
+        for (count, what) in told.iter().filter(|(count, _)| *count > 0) {
+            let _ = writeln!(text, "queue {} of {}: {count} {what}", q.queue, q.port);
+        }
     }
     text
 }

@@ -3,8 +3,8 @@
 //! Starts ports and workers, publishes what a reload gives, and stops in order: programs off, rings drained, sockets closed.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use signal_hook::iterator::{Handle, Signals};
 use crate::base::diagnostic::Diagnostics;
 use crate::base::id::WorkerId;
 use crate::config::profile::{Poll, Profile, XdpMode};
+use crate::control::stalls::{Change, QueueWatch};
 use crate::engine::Counters;
 use crate::io::xdp::{self, LeftToKernel, Opened, PortReport, Queue};
 use crate::io::{ErrorClass, OpenError};
@@ -139,6 +140,8 @@ pub struct Summary {
     pub ports: [PortReport; 2],
     /// Figures of each worker and its queues.
     pub workers: Vec<Report>,
+    /// Times that the uplink's and the downlink's queue of each worker stood still although frames waited.
+    pub stalls: Vec<[u64; 2]>,
     /// Decisions by reason, all workers.
     pub counters: Counters,
     /// What became of frames, all workers.
@@ -166,11 +169,18 @@ pub struct Control<L> {
     publisher: Arc<Publisher<L>>,
     desks: Arc<[Arc<Desk<L>>]>,
     events: Sender<Event>,
+    /// Held by who asks for reports: there is one answer to each question.
+    asking: Arc<Mutex<()>>,
 }
 
 impl<L> Clone for Control<L> {
     fn clone(&self) -> Control<L> {
-        Control { publisher: Arc::clone(&self.publisher), desks: Arc::clone(&self.desks), events: self.events.clone() }
+        Control {
+            publisher: Arc::clone(&self.publisher),
+            desks: Arc::clone(&self.desks),
+            events: self.events.clone(),
+            asking: Arc::clone(&self.asking),
+        }
     }
 }
 
@@ -203,6 +213,9 @@ impl<L> Control<L> {
 
     /// The figures of every worker that answers within half a second, in order.
     pub fn reports(&self) -> Vec<Report> {
+        let _asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        // An answer that came too late for its question is none to this one.
+        self.desks.iter().for_each(|desk| while desk.answer().is_some() {});
         self.desks.iter().for_each(|desk| desk.request());
         let patience = Instant::now() + ANSWER;
         let mut reports = Vec::new();
@@ -244,7 +257,8 @@ pub fn run<J: Judge, T: Tap>(
     let publisher = Publisher::new(first);
     let desks: Arc<[_]> = bells.iter().map(|bell| Desk::new(Arc::clone(&publisher), Arc::clone(bell))).collect();
     let exchanges = Exchange::between(&bells, settings.handover_slots);
-    let control = Control { publisher, desks, events };
+    let control = Control { publisher, desks, events, asking: Arc::default() };
+    let mut watches = vec![[QueueWatch::default(); 2]; uplink.len()];
     let closer = signals.handle();
 
     let outcome = thread::scope(|scope| {
@@ -288,7 +302,7 @@ pub fn run<J: Judge, T: Tap>(
             give_way();
             tracing::info!("ready: {}", describe(&ports, spawned.len()));
             started(control.clone());
-            failed = attend(&inbox, &control, &mut reload, &ports).err();
+            failed = attend(&inbox, &control, &mut reload, &ports, &mut watches).err();
         }
         let elapsed = start.elapsed();
         programs.detach();
@@ -320,7 +334,8 @@ pub fn run<J: Judge, T: Tap>(
         fates.merge(&report.fates);
     }
     let generation = control.generation();
-    Ok(Summary { ports, workers, counters, fates, left_to_kernel, generation, elapsed, lost_frames })
+    let stalls = watches.iter().map(|queues| queues.each_ref().map(QueueWatch::stalls)).collect();
+    Ok(Summary { stalls, ports, workers, counters, fates, left_to_kernel, generation, elapsed, lost_frames })
 }
 
 /// Ends all threads when control leaves, even by a defect in a callback: the scope waits for them.
@@ -395,6 +410,7 @@ fn attend<L>(
     control: &Control<L>,
     reload: &mut impl FnMut() -> Reload<L>,
     ports: &[PortReport; 2],
+    watches: &mut [[QueueWatch; 2]],
 ) -> Result<(), RunError> {
     loop {
         match inbox.recv_timeout(ROUND) {
@@ -419,6 +435,22 @@ fn attend<L>(
                 if let Some(port) = ports.iter().find(|port| port.is_gone()) {
                     return Err(RunError::InterfaceGone { interface: port.interface.clone() });
                 }
+                look_for_stalls(&control.reports(), ports, watches);
+            }
+        }
+    }
+}
+
+/// Names queues that stand still, and those that move again.
+fn look_for_stalls(reports: &[Report], ports: &[PortReport; 2], watches: &mut [[QueueWatch; 2]]) {
+    for report in reports {
+        let Some(watches) = watches.get_mut(report.worker.index()) else { continue };
+        for ((watch, figures), port) in watches.iter_mut().zip(&report.queues).zip(ports) {
+            let (interface, queue) = (&port.interface, report.worker.0);
+            match watch.look(figures) {
+                Some(Change::Began(stall)) => tracing::warn!("{}", stall.describe(interface, queue)),
+                Some(Change::Ended) => tracing::info!("queue {queue} of `{interface}` moves again"),
+                None => {}
             }
         }
     }

@@ -8,3 +8,5 @@ pub mod hardware;
 pub mod load;
 
 pub mod log;
+
+pub mod stalls;

@@ -19,14 +19,24 @@ pub struct QueueFigures {
     pub transmit_errors: u64,
     /// Descriptors of the kernel that name no chunk or leave theirs.
     pub bad_descriptors: u64,
+    /// Frames put into the transmit ring.
+    pub frames_given: u64,
+    /// Chunks that came back by the completion ring; what was given beyond them is on its way.
+    pub chunks_returned: u64,
+    /// Frames in the transmit ring that the kernel had not taken when it was looked at last.
+    pub frames_waiting: u64,
     /// Frames that the kernel dropped for another reason than the next two (`rx_dropped`).
     pub receive_dropped: u64,
     /// Frames that the kernel dropped because the receive ring was full (`rx_ring_full`).
     pub receive_ring_full: u64,
     /// Times that the kernel found the fill ring empty (`rx_fill_ring_empty_descs`).
     pub fill_ring_empty: u64,
-    /// Descriptors that the kernel refused (`rx_invalid_descs`, `tx_invalid_descs`).
-    pub invalid_descriptors: u64,
+    /// Descriptors of the fill ring that the kernel refused (`rx_invalid_descs`).
+    pub invalid_fill_descriptors: u64,
+    /// Descriptors of the transmit ring that the kernel refused (`tx_invalid_descs`).
+    pub invalid_transmit_descriptors: u64,
+    /// Times that the kernel was told to send and found the transmit ring empty (`tx_ring_empty_descs`).
+    pub transmit_ring_empty: u64,
 }
 
 /// One queue of one port. All ports of a packet line share the memory that frames point into, so a frame received on one

@@ -127,13 +127,17 @@ impl Judge for Defective {
 
 fn describe(summary: &Summary) -> String {
     let [inbound, outbound] = summary.fates.transmitted.map(|tally| tally.packets);
-    let bad: u64 =
-        summary.workers.iter().flat_map(|w| w.queues).map(|q| q.bad_descriptors + q.invalid_descriptors).sum();
+    let bad: u64 = summary
+        .workers
+        .iter()
+        .flat_map(|w| w.queues)
+        .map(|q| q.bad_descriptors + q.invalid_fill_descriptors + q.invalid_transmit_descriptors)
+        .sum();
     let [up, down] = summary.left_to_kernel;
     let count = |verdict, reason| summary.counters.total(verdict, reason).packets;
     format!(
         "inbound={inbound} outbound={outbound} completed={} bad={bad} without_socket={} to_the_box={} workers={} \
-         generation={} lost={} handed_over={} established={} invalid={} full={} sleeps={} woken={} device_polls={} {:?} {:?}",
+         generation={} lost={} handed_over={} established={} invalid={} full={} sleeps={} woken={} device_polls={} stalls={} {:?} {:?}",
         summary.fates.completed,
         up.without_socket + down.without_socket,
         up.to_the_box + down.to_the_box,
@@ -147,6 +151,7 @@ fn describe(summary: &Summary) -> String {
         summary.fates.sleeps,
         summary.fates.woken,
         summary.workers.iter().flat_map(|w| w.queues).map(|q| q.device_polls).sum::<u64>(),
+        summary.stalls.iter().flatten().sum::<u64>(),
         summary.fates,
         summary.workers.iter().map(|w| w.queues).collect::<Vec<_>>(),
     )

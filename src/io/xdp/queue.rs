@@ -148,6 +148,7 @@ impl Queue {
             }
         }
         self.transmitting = self.transmitting.saturating_sub(done as u32);
+        self.figures.chunks_returned += done as u64;
         done
     }
 
@@ -161,13 +162,16 @@ impl Queue {
         // the chunk (INVARIANT of Region).
         let sent = unsafe { self.transmit.produce(&self.staged[..self.staged_len]) };
         debug_assert_eq!(sent, self.staged_len, "room was made sure of when each was staged");
+        self.figures.frames_given += sent as u64;
         self.staged_len = 0;
     }
 
     /// Frames in the transmit ring that the kernel has not taken yet.
     #[inline]
     fn waiting(&mut self) -> u32 {
-        self.transmit_slots.saturating_sub(self.transmit.nb_free_exact())
+        let waiting = self.transmit_slots.saturating_sub(self.transmit.nb_free_exact());
+        self.figures.frames_waiting = waiting.into();
+        waiting
     }
 
     /// Wakes the kernel up to send, if it asks for that.
@@ -185,11 +189,14 @@ impl Queue {
     /// What the socket counts itself; zeros if it cannot be asked.
     pub fn figures(&self) -> QueueFigures {
         let mut figures = self.figures;
+        figures.frames_waiting = if self.transmitting == 0 { 0 } else { self.figures.frames_waiting };
         if let Ok(kernel) = self.receive.fd().xdp_statistics() {
             figures.receive_dropped = kernel.rx_dropped();
             figures.receive_ring_full = kernel.rx_ring_full();
             figures.fill_ring_empty = kernel.rx_fill_ring_empty_descs();
-            figures.invalid_descriptors = kernel.rx_invalid_descs() + kernel.tx_invalid_descs();
+            figures.invalid_fill_descriptors = kernel.rx_invalid_descs();
+            figures.invalid_transmit_descriptors = kernel.tx_invalid_descs();
+            figures.transmit_ring_empty = kernel.tx_ring_empty_descs();
         }
         figures
     }
