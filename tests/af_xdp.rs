@@ -100,7 +100,15 @@ fn what_cannot_be_is_refused_with_object_and_cure() {
     ip(&["-n", &gateway, "link", "set", "dn0", "down"]);
     check(Mode::Auto, 1, 3, "interface `dn0` is down; `ip link set dn0 up`");
     ip(&["-n", &gateway, "link", "set", "dn0", "up", "mtu", "4000"]);
-    check(Mode::Auto, 1, 3, "has MTU 4000, so frames of up to 4022 bytes; a chunk of 2048 bytes holds 1792");
+    let advice = "so the largest MTU is 1770: `ip link set dev dn0 mtu 1770`, or `frames: { size: 4096 }`";
+    check(
+        Mode::Auto,
+        1,
+        3,
+        &format!("MTU 4000, so frames of up to 4022 bytes; a chunk of 2048 bytes holds 1792, {advice}"),
+    );
+    ip(&["-n", &gateway, "link", "set", "dn0", "up", "mtu", "1771"]);
+    check(Mode::Auto, 1, 3, "has MTU 1771");
     ip(&["-n", &gateway, "link", "set", "dn0", "name", "else0"]);
     check(Mode::Auto, 1, 3, "no interface `dn0`");
 }
@@ -202,6 +210,26 @@ fn a_queue_that_sends_nothing_is_counted_and_goes_on_when_it_can() {
     lab.datagrams();
     let summary = lab.stop(gateway);
     assert_eq!(figure(&summary, "stalls"), 1, "{summary}");
+}
+
+#[test]
+fn the_largest_mtu_that_is_not_refused_crosses_whole() {
+    if !is_possible() {
+        return;
+    }
+    let mut lab = Lab::new(1);
+    for (namespace, port) in [("c", "eth0"), ("g", "up0"), ("g", "dn0"), ("s", "eth0")] {
+        ip(&["-n", &lab.namespace(namespace), "link", "set", port, "mtu", "1770"]);
+    }
+    let mut words = words(Mode::Copy, 1);
+    // A node that no machine has: told, and no reason not to run.
+    words.push(("RINGWALL_NODE", "1000".into()));
+    let (gateway, said) = lab.gateway(&words);
+    assert!(said.contains("frames are not kept on NUMA node 1000: "), "{said}");
+    // IPv4 and UDP headers take 28 bytes.
+    lab.datagrams_up_to(1770 - 28);
+    let summary = lab.stop(gateway);
+    assert_eq!(figure(&summary, "bad"), 0, "{summary}");
 }
 
 #[test]

@@ -60,6 +60,7 @@ impl RunSettings {
                 XdpMode::Generic => xdp::Mode::Generic,
             },
             huge_pages: profile.huge_pages,
+            numa_node: profile.numa_node,
             busy_poll: profile.busy_poll.map(|busy| xdp::BusyPoll {
                 microseconds: busy.microseconds,
                 budget: busy.budget,

@@ -44,6 +44,23 @@ pub fn compare(profile: &Profile, interfaces: [&str; 2], sys: &Path) -> Diagnost
             );
         }
     }
+    let nodes = sys.join("devices/system/node");
+    if let Some(node) = profile.numa_node
+        && nodes.is_dir()
+        && !nodes.join(format!("node{node}")).is_dir()
+    {
+        let message =
+            format!("this machine has no NUMA node {node}, which profile `{name}` asks for: memory comes from any");
+        found.push(
+            Diagnostic::warning("no-numa-node", message).help("`lscpu -e` lists the nodes; `numaNode` names one"),
+        );
+    }
+    let pages = sys.join("kernel/mm/transparent_hugepage/enabled");
+    if profile.huge_pages && fs::read_to_string(&pages).is_ok_and(|said| said.contains("[never]")) {
+        let message = format!("profile `{name}` asks for huge pages, which this machine gives to no table");
+        let help = "`echo madvise > /sys/kernel/mm/transparent_hugepage/enabled` before the start gives them";
+        found.push(Diagnostic::warning("no-huge-pages", message).help(help));
+    }
     if let Some(rss) = &profile.rss {
         found.push(Diagnostic::note("rss", format!("spread of flows over queues: {rss}")));
     }
@@ -83,6 +100,9 @@ mod tests {
         }
         let node = sys.path().join("devices/system/node/node1");
         fs::create_dir_all(&node).unwrap();
+        let pages = sys.path().join("kernel/mm/transparent_hugepage");
+        fs::create_dir_all(&pages).unwrap();
+        fs::write(pages.join("enabled"), "always madvise [never]\n").unwrap();
         fs::write(node.join("cpulist"), "4-5,6-7\n").unwrap();
         sys
     }
@@ -102,7 +122,8 @@ mod tests {
         check(ice(), &[]);
         check(Profile::default(), &[]);
         check(Profile { driver: Some("igb".to_owned()), ..ice() }, &["other-driver", "other-driver"]);
-        check(Profile { numa_node: Some(0), ..ice() }, &["other-numa-node", "other-numa-node"]);
+        check(Profile { numa_node: Some(0), ..ice() }, &["other-numa-node", "other-numa-node", "no-numa-node"]);
+        check(Profile { huge_pages: true, ..ice() }, &["no-huge-pages"]);
         check(Profile { cores: vec![3, 5], ..ice() }, &["core-on-other-node"]);
         check(Profile { rss: Some("x".to_owned()), is_tested: false, ..ice() }, &["rss", "untried-profile"]);
     }

@@ -53,8 +53,9 @@ pub enum OpenError {
     },
     /// A frame of the interface would not fit a chunk.
     #[error(
-        "interface `{interface}` has MTU {mtu}, so frames of up to {longest} bytes; a chunk of {frame_size} bytes holds {room}: \
-         raise `frames.size` of the hardware profile or `ip link set {interface} mtu {largest_mtu}`"
+        "interface `{interface}` has MTU {mtu}, so frames of up to {longest} bytes; a chunk of {frame_size} bytes holds {room}, \
+         so the largest MTU is {largest_mtu}: `ip link set dev {interface} mtu {largest_mtu}`{larger}",
+        larger = if *.frame_size < 4096 { ", or `frames: { size: 4096 }` in the hardware profile" } else { "" }
     )]
     FrameSize {
         /// The interface.

@@ -174,10 +174,15 @@ impl Lab {
 
     /// Datagrams to and fro, small to full-sized, one at a time: nothing is held back, nothing is changed.
     pub fn datagrams(&mut self) {
+        self.datagrams_up_to(1472);
+    }
+
+    /// The same up to this many bytes.
+    pub fn datagrams_up_to(&mut self, longest: usize) {
         let server = self.role("s", "echo", &[]).stdout(Stdio::piped()).spawn().unwrap();
         self.children.push(server);
         self.await_word(self.children.len() - 1, "listening");
-        let client = self.role("c", "datagrams", &[]).output().unwrap();
+        let client = self.role("c", "datagrams", &[("RINGWALL_LONGEST", longest.to_string())]).output().unwrap();
         assert!(client.status.success(), "client: {}", String::from_utf8_lossy(&client.stderr));
         let mut server = self.children.pop().unwrap();
         let _ = server.kill();

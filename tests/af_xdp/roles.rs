@@ -35,6 +35,7 @@ pub fn gateway(mode: &str, queues: u32) {
         mode,
         frame_size: env::var("RINGWALL_CHUNK").map_or(2048, |size| size.parse().unwrap()),
         huge_pages: env::var("RINGWALL_HUGE").is_ok(),
+        numa_node: env::var("RINGWALL_NODE").ok().map(|node| node.parse().unwrap()),
         busy_poll: env::var("RINGWALL_BUSY").is_ok().then_some(BusyPoll {
             budget: 32,
             napi_defer_hard_irqs: Some(2),
@@ -205,10 +206,11 @@ pub fn echo() {
 }
 
 pub fn datagrams() {
-    let all = pattern(1472);
+    let longest = env::var("RINGWALL_LONGEST").unwrap().parse().unwrap();
+    let all = pattern(longest);
     let mut room = [0; 2048];
     // A socket per length, so that the flows spread over the queues.
-    for length in [1, 2, 3, 17, 18, 63, 64, 65, 127, 128, 129, 511, 1000, 1470, 1471, 1472] {
+    for length in [1, 2, 3, 17, 18, 63, 64, 65, 127, 128, 129, 511, 1000, 1470, 1471, longest] {
         let socket = UdpSocket::bind((CLIENT, 0)).unwrap();
         socket.connect((SERVER, 7001)).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();

@@ -108,6 +108,8 @@ pub struct Settings {
     pub mode: Mode,
     /// Whether to put the frames on huge pages.
     pub huge_pages: bool,
+    /// The NUMA node to take the frames' memory from; `None` = that of the core that opens the ports.
+    pub numa_node: Option<u32>,
     /// Whether sockets run their devices themselves; for workers that never sleep. `None` = interrupts do.
     pub busy_poll: Option<BusyPoll>,
 }
@@ -124,6 +126,7 @@ impl Default for Settings {
             frame_count: None,
             mode: Mode::Auto,
             huge_pages: false,
+            numa_node: None,
             busy_poll: None,
         }
     }
@@ -305,6 +308,15 @@ fn open_ports<const N: usize>(settings: &Settings, names: [&str; N]) -> Result<P
         let wanted = settings.busy_poll.as_ref()?;
         Some(Deferral::keep(&Path::new("/sys/class/net").join(&interface.name), wanted, &mut warnings))
     });
+    let _near = settings.numa_node.and_then(|node| {
+        let refusal = |error| {
+            warnings.push(format!(
+                "frames are not kept on NUMA node {node}: {error}; `numactl --hardware` lists the nodes, and containers must allow \
+                 `set_mempolicy`"
+            ));
+        };
+        sys::NearNode::prefer(node).map_err(refusal).ok()
+    });
     let mut refusals: Vec<String> = Vec::new();
     let mut refused = names.first().map(ToString::to_string).unwrap_or_default();
     for mode in settings.mode.ladder() {
@@ -358,9 +370,14 @@ fn advise(settings: &Settings, region: &Region, names: &[&str], mode: Mode, warn
     if settings.huge_pages && !region.is_huge() {
         let bytes = u64::from(region.chunks()) * u64::from(settings.frame_size);
         let pages = bytes.div_ceil(2 << 20);
-        warnings.push(format!(
-            "no huge pages for the frames; `sysctl vm.nr_hugepages={pages}` before the start gives them"
-        ));
+        let cure = match settings.numa_node {
+            Some(node) => {
+                let hugepages = format!("/sys/devices/system/node/node{node}/hugepages");
+                format!("echo {pages} > {hugepages}/hugepages-2048kB/nr_hugepages")
+            }
+            None => format!("sysctl vm.nr_hugepages={pages}"),
+        };
+        warnings.push(format!("no huge pages for the frames; `{cure}` before the start gives them"));
     }
     if mode == Mode::Generic {
         let commands: Vec<String> = names.iter().map(|name| format!("`ethtool -K {name} gro off lro off`")).collect();

@@ -125,6 +125,39 @@ pub fn promiscuous(index: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Memory comes from one NUMA node as long as it has any, for what this thread takes until this is dropped.
+pub struct NearNode(());
+
+/// `MPOL_DEFAULT` and `MPOL_PREFERRED` of `linux/mempolicy.h`.
+const MPOL_DEFAULT: libc::c_int = 0;
+const MPOL_PREFERRED: libc::c_int = 1;
+/// Words of a set of nodes: the kernel is built for 1024 at most.
+const NODE_WORDS: usize = 1024 / 64;
+
+impl NearNode {
+    /// Prefers a node's memory.
+    ///
+    /// # Errors
+    /// `EINVAL` if there is no such node, `EPERM` or `ENOSYS` where the call is not allowed or not built in.
+    pub fn prefer(node: u32) -> io::Result<NearNode> {
+        let mut nodes = [0u64; NODE_WORDS];
+        let word = nodes.get_mut(node as usize / 64).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+        *word = 1 << (node % 64);
+        // The kernel looks at one bit less than it is told.
+        let bits = NODE_WORDS * 64 + 1;
+        // SAFETY: the pointer is to a live set of that many bits but the one never looked at, which the call only reads.
+        let done = unsafe { libc::syscall(libc::SYS_set_mempolicy, MPOL_PREFERRED, nodes.as_ptr(), bits) };
+        if done < 0 { Err(io::Error::last_os_error()) } else { Ok(NearNode(())) }
+    }
+}
+
+impl Drop for NearNode {
+    fn drop(&mut self) {
+        // SAFETY: the default takes no set of nodes; a null pointer says so.
+        unsafe { libc::syscall(libc::SYS_set_mempolicy, MPOL_DEFAULT, ptr::null::<u64>(), 0usize) };
+    }
+}
+
 fn set_option<T>(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
     let length = mem::size_of::<T>() as libc::socklen_t;
     // SAFETY: pointer and length are those of one live value, which the call only reads.
