@@ -5,6 +5,7 @@
 
 pub mod error;
 pub mod frame;
+mod ledger;
 pub mod memory;
 pub mod pcap;
 mod pool;

@@ -5,7 +5,6 @@
 
 mod bind;
 mod deferral;
-mod ledger;
 mod netlink;
 mod open;
 mod program;

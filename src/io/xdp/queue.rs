@@ -9,10 +9,10 @@ use std::sync::Arc;
 use xsk_rs::umem::frame::FrameDesc;
 use xsk_rs::{CompQueue, FillQueue, RxQueue, TxQueue};
 
-use super::ledger::Holder;
 use super::region::Region;
 use crate::base::time::Now;
 use crate::io::frame::{BURST, Frame, Frames};
+use crate::io::ledger::Holder;
 use crate::io::pool::Pool;
 use crate::io::port::{Port, QueueFigures};
 

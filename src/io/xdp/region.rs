@@ -9,9 +9,9 @@ use xsk_rs::Umem;
 use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 use xsk_rs::umem::frame::FrameDesc;
 
-use super::ledger::{Holder, Ledger};
 use crate::io::error::OpenError;
 use crate::io::frame::Frame;
+use crate::io::ledger::{Holder, Ledger};
 use crate::io::pool::{Depot, MAGAZINE, depot};
 
 /// The memory that frames live in.
