@@ -12,7 +12,7 @@ use ringwall::base::time::Now;
 use ringwall::engine::flow::key::FlowKey;
 use ringwall::engine::flow::table::{Flow, NIL, Row, State, Table};
 use ringwall::engine::flow::tcp::Windows;
-use ringwall::engine::flow::{FlowSettings, Flows, Probes};
+use ringwall::engine::flow::{FlowSettings, Flows, Packets, Probes};
 use ringwall::packet::{Key, KeyBits, Parsed, Tuple};
 
 const BURST: usize = 32;
@@ -85,6 +85,7 @@ fn look_ups(table: &Table, keys: &[FlowKey]) -> f64 {
         for burst in keys[number * PART..][..PART].chunks_exact(BURST) {
             for (row, key) in rows.iter_mut().zip(burst) {
                 row.key = *key;
+                table.aim(row);
             }
             table.locate(&mut rows);
             found += rows.iter().filter(|row| row.slot != NIL).count();
@@ -95,7 +96,7 @@ fn look_ups(table: &Table, keys: &[FlowKey]) -> f64 {
 
 /// Bursts of packets through the table with all that an established flow costs.
 fn passes(flows: &mut Flows, numbers: &[u64], is_v6: bool) -> f64 {
-    let mut probes = Probes::default();
+    let (mut probes, mut now) = (Probes::default(), Now(0));
     let (parsed, times, lengths) = ([Parsed::Key; BURST], [Now(1); BURST], [60; BURST]);
     let mut keys = [Key::EMPTY; BURST];
     let mut run = |is_whole: bool| {
@@ -110,7 +111,8 @@ fn passes(flows: &mut Flows, numbers: &[u64], is_v6: bool) -> f64 {
                     continue;
                 }
                 flows.probe(&keys, &parsed, &mut probes);
-                passed += flows.pass(0, &probes, &keys, &times, &lengths, false);
+                let packets = Packets { keys: &keys, times: &times, lengths: &lengths };
+                passed += flows.pass(0, &probes, packets, &mut now, false).0;
             }
             assert_eq!(passed, if is_whole { PART } else { 0 });
         })

@@ -15,12 +15,12 @@ const UNDECIDED: Decision = Decision::new(Verdict::Deny, Reason::Truncated, Stag
 /// The columns of one burst.
 #[derive(Debug)]
 pub struct Batch {
-    pub(super) keys: Vec<Key>,
-    pub(super) quotes: Vec<Tuple>,
-    pub(super) parsed: Vec<Parsed>,
-    pub(super) times: Vec<Now>,
-    pub(super) lengths: Vec<u32>,
-    pub(super) decisions: Vec<Decision>,
+    pub(super) keys: Box<[Key; BATCH]>,
+    pub(super) quotes: Box<[Tuple; BATCH]>,
+    pub(super) parsed: Box<[Parsed; BATCH]>,
+    pub(super) times: Box<[Now; BATCH]>,
+    pub(super) lengths: Box<[u32; BATCH]>,
+    pub(super) decisions: Box<[Decision; BATCH]>,
     count: usize,
 }
 
@@ -34,12 +34,12 @@ impl Batch {
     /// An empty batch with room for [`BATCH`] packets.
     pub fn new() -> Batch {
         Batch {
-            keys: vec![Key::EMPTY; BATCH],
-            quotes: vec![Tuple::default(); BATCH],
-            parsed: vec![Parsed::Key; BATCH],
-            times: vec![Now(0); BATCH],
-            lengths: vec![0; BATCH],
-            decisions: vec![UNDECIDED; BATCH],
+            keys: Box::new([Key::EMPTY; BATCH]),
+            quotes: Box::new([Tuple::default(); BATCH]),
+            parsed: Box::new([Parsed::Key; BATCH]),
+            times: Box::new([Now(0); BATCH]),
+            lengths: Box::new([0; BATCH]),
+            decisions: Box::new([UNDECIDED; BATCH]),
             count: 0,
         }
     }
@@ -76,7 +76,6 @@ impl Batch {
         self.parsed[at] = parse(frame, direction, options, key, &mut self.quotes[at]);
         self.times[at] = now;
         self.lengths[at] = frame.len() as u32;
-        self.decisions[at] = UNDECIDED;
         self.count += 1;
         Some(at)
     }
@@ -117,7 +116,7 @@ impl Batch {
         }
     }
 
-    /// What was decided.
+    /// What was decided; means nothing before [`Engine::process`](super::Engine::process).
     #[inline]
     pub fn decision(&self, at: usize) -> Decision {
         self.decisions.get(at).copied().unwrap_or(UNDECIDED)

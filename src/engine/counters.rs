@@ -13,10 +13,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Adds another count.
     #[inline]
-    fn add(&mut self, bytes: usize) {
-        self.packets += 1;
-        self.bytes += bytes as u64;
+    pub fn add(&mut self, other: Tally) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
     }
 }
 
@@ -41,7 +42,8 @@ impl Counters {
     /// Counts one decision.
     #[inline]
     pub fn count(&mut self, direction: Direction, decision: Decision, bytes: usize) {
-        self.reasons[direction as usize][decision.verdict().index()][decision.reason.index()].add(bytes);
+        self.reasons[direction as usize][decision.verdict().index()][decision.reason.index()]
+            .add(Tally { packets: 1, bytes: bytes as u64 });
         self.flows[decision.flow().index()] += 1;
         self.logs += u64::from(decision.logs);
     }
@@ -49,19 +51,14 @@ impl Counters {
     /// Counts a decision about so many packets without Log actions.
     #[inline]
     pub fn count_many(&mut self, direction: Direction, decision: Decision, packets: Tally) {
-        let tally = &mut self.reasons[direction as usize][decision.verdict().index()][decision.reason.index()];
-        tally.packets += packets.packets;
-        tally.bytes += packets.bytes;
+        self.reasons[direction as usize][decision.verdict().index()][decision.reason.index()].add(packets);
         self.flows[decision.flow().index()] += packets.packets;
     }
 
     /// Adds another worker's numbers.
     pub fn merge(&mut self, other: &Counters) {
         let mine = self.reasons.iter_mut().flatten().flatten();
-        for (mine, theirs) in mine.zip(other.reasons.iter().flatten().flatten()) {
-            mine.packets += theirs.packets;
-            mine.bytes += theirs.bytes;
-        }
+        mine.zip(other.reasons.iter().flatten().flatten()).for_each(|(mine, theirs)| mine.add(*theirs));
         for (mine, theirs) in self.flows.iter_mut().zip(other.flows) {
             *mine += theirs;
         }
@@ -72,9 +69,7 @@ impl Counters {
     pub fn total(&self, verdict: Verdict, reason: Reason) -> Tally {
         let mut sum = Tally::default();
         for direction in &self.reasons {
-            let tally = direction[verdict.index()][reason.index()];
-            sum.packets += tally.packets;
-            sum.bytes += tally.bytes;
+            sum.add(direction[verdict.index()][reason.index()]);
         }
         sum
     }

@@ -17,7 +17,6 @@ use std::sync::Arc;
 
 use ahead::{Ahead, Alone, Located};
 pub use batch::{BATCH, Batch};
-use counters::Tally;
 
 pub use counters::Counters;
 pub use decision::{Decision, FlowState, Layer, Reason, Stage, Verdict};
@@ -31,7 +30,7 @@ use crate::base::site::{ExistingFlows, FragmentMode};
 use crate::base::time::Now;
 use crate::packet::{Fault, Key, KeyBits, Parsed, Passed};
 use flow::tcp::Side;
-use flow::{Again, Flows, Probes};
+use flow::{Again, Flows, Packets, Probes};
 use fragments::{Fate, Fragments, refused};
 use judge::{Standing, Track, judge};
 
@@ -135,24 +134,18 @@ impl Engine {
         let count = batch.len();
         self.flows.probe(&batch.keys[..count], &batch.parsed[..count], &mut self.probes);
         self.ahead.begin();
-        // Time never runs backwards (GW-26).
-        let (mut times, mut latest) = ([Now(0); BATCH], self.now);
-        for (time, own) in times.iter_mut().zip(&batch.times[..count]) {
-            latest = latest.at_least(*own);
-            *time = latest;
-        }
         // Whoever listens wants to hear what the stateless layers say of every packet.
         let may_pass = !T::LISTENS || !self.program.has_stateless;
         let mut at = 0;
         while at < count {
             if may_pass {
                 let first = at;
-                at += self.pass(batch, first, &times[..count]);
+                at += self.pass(batch, first, count);
                 (first..at).for_each(|at| trace.begin(at));
             }
             if at < count {
                 trace.begin(at);
-                self.now = times[at];
+                self.now = self.now.at_least(batch.times[at]);
                 let decision = self.decide_one(batch, at, trace);
                 batch.decisions[at] = decision;
                 self.counters.count(batch.keys[at].direction(), decision, batch.lengths[at] as usize);
@@ -165,16 +158,11 @@ impl Engine {
 
     /// Passes the packets from `first` on that keep the state of their flow, up to one that does not; returns how many.
     #[inline]
-    fn pass(&mut self, batch: &mut Batch, first: usize, times: &[Now]) -> usize {
-        let (keys, lengths) = (&batch.keys[..times.len()], &batch.lengths[..times.len()]);
+    fn pass(&mut self, batch: &mut Batch, first: usize, count: usize) -> usize {
+        let (keys, times, lengths) = (&batch.keys[..count], &batch.times[..count], &batch.lengths[..count]);
+        let packets = Packets { keys, times, lengths };
         let needs_memory = self.program.has_stateless;
-        let passed = self.flows.pass(first, &self.probes, keys, times, lengths, needs_memory);
-        let mut tallies = [Tally::default(); 2];
-        for (key, length) in keys.iter().zip(lengths).skip(first).take(passed) {
-            let tally = &mut tallies[key.direction() as usize];
-            tally.packets += 1;
-            tally.bytes += u64::from(*length);
-        }
+        let (passed, tallies) = self.flows.pass(first, &self.probes, packets, &mut self.now, needs_memory);
         batch.decisions[first..first + passed].fill(ESTABLISHED);
         self.counters.count_many(Direction::Inbound, ESTABLISHED, tallies[0]);
         self.counters.count_many(Direction::Outbound, ESTABLISHED, tallies[1]);

@@ -214,15 +214,20 @@ impl Consumer {
             self.produced = self.ring.produced.load(Ordering::Acquire);
         }
         let count = (self.produced.wrapping_sub(self.next) as usize).min(most);
-        for _ in 0..count {
-            each(self.ring.slot(self.next).load(Ordering::Relaxed));
-            self.next = self.next.wrapping_add(1);
+        let slots = &*self.ring.slots;
+        for position in 0..count as u32 {
+            let place = self.next.wrapping_add(position) as usize & (slots.len() - 1);
+            each(slots[place].load(Ordering::Relaxed));
         }
+        self.next = self.next.wrapping_add(count as u32);
         count
     }
 
+    /// Shows the producer what was taken. Nobody else writes there; what has not changed is not written.
     fn release(&mut self) {
-        self.ring.consumed.store(self.next, Ordering::Release);
+        if self.ring.consumed.load(Ordering::Relaxed) != self.next {
+            self.ring.consumed.store(self.next, Ordering::Release);
+        }
     }
 }
 
@@ -293,25 +298,37 @@ pub fn memory(ports: usize, slots: usize, frame_size: usize) -> Vec<Plugged> {
 }
 
 impl MemoryPort {
+    /// Fills the fill ring up: with chunks that come back from the transmit ring, then with those of the pool.
     fn refill(&mut self) {
-        for _ in 0..self.fill.room() {
+        let room = self.fill.room();
+        let (fill, ledger) = (&mut self.fill, &self.region.ledger);
+        let mut left = room
+            - self.completion.take(room, |entry| {
+                let (chunk, _) = unpack(entry);
+                ledger.pass(chunk, Holder::Transmit, Holder::Receive);
+                fill.write(pack(chunk, 0));
+            });
+        while left > 0 {
             let Some(chunk) = self.pool.take() else { break };
-            self.region.ledger.pass(chunk, Holder::Pool, Holder::Receive);
-            self.fill.write(pack(chunk, 0));
+            ledger.pass(chunk, Holder::Pool, Holder::Receive);
+            fill.write(pack(chunk, 0));
+            left -= 1;
         }
-        self.fill.publish();
+        if left < room {
+            fill.publish();
+        }
+        self.reclaim();
     }
 
+    /// Takes chunks that come back from the transmit ring into the pool.
     fn reclaim(&mut self) {
         let (pool, ledger) = (&mut self.pool, &self.region.ledger);
-        let free = |entry| {
+        self.completion.take(usize::MAX, |entry| {
             let (chunk, _) = unpack(entry);
             ledger.pass(chunk, Holder::Transmit, Holder::Pool);
             pool.put(chunk);
-        };
-        if self.completion.take(usize::MAX, free) > 0 {
-            self.completion.release();
-        }
+        });
+        self.completion.release();
     }
 
     /// The same port for frames of at most this many bytes.
@@ -340,7 +357,6 @@ impl MemoryPort {
 impl Port for MemoryPort {
     #[inline]
     fn receive(&mut self, into: &mut Frames) -> usize {
-        self.reclaim();
         self.refill();
         let (pool, ledger) = (&mut self.pool, &self.region.ledger);
         let count = self.receive.take(into.room(), |entry| {
@@ -351,9 +367,7 @@ impl Port for MemoryPort {
                 pool.put(chunk);
             }
         });
-        if count > 0 {
-            self.receive.release();
-        }
+        self.receive.release();
         count
     }
 

@@ -46,9 +46,16 @@ impl Pool {
     /// Takes one chunk out, from the depot if none is at hand.
     #[inline]
     pub fn take(&mut self) -> Option<u32> {
-        if self.free.is_empty() {
-            self.free.extend_from_slice(&self.depot.pop()?);
+        match self.free.pop() {
+            None => self.restock(),
+            chunk => chunk,
         }
+    }
+
+    /// Takes a magazine from the depot, and one chunk out.
+    #[cold]
+    fn restock(&mut self) -> Option<u32> {
+        self.free.extend_from_slice(&self.depot.pop()?);
         self.free.pop()
     }
 

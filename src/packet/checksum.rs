@@ -34,10 +34,9 @@ pub(super) fn is_header_good(header: &[u8; 20]) -> bool {
 /// Folds a sum to 16 bits with end-around carry. A packet whose checksum is right folds to 0xffff.
 #[inline]
 pub(super) const fn fold(sum: u64) -> u16 {
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    ((sum >> 16) + (sum & 0xffff)) as u16
+    // The upper half of a number and the same with its halves exchanged is the sum of the halves, the carry added.
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// The Internet checksum of the bytes (RFC 1071), ready to be written where a zero stood.

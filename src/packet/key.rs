@@ -21,6 +21,9 @@ impl KeyBits {
     pub const QUOTE: u8 = 1 << 5;
     /// `window` is not known (packet objects without `win`); never set for frames.
     pub const NO_WINDOW: u8 = 1 << 6;
+    /// The transport checksum was seen to be something else than the pseudo-header sum: there is nothing to complete (GW-30). Not
+    /// set where nobody has looked.
+    pub const WHOLE: u8 = 1 << 7;
 }
 
 /// What later stages see of a packet.

@@ -6,6 +6,7 @@
 use super::checksum;
 use super::network::{ipv6_addresses, is_extension};
 use super::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, link};
+use super::plain;
 use super::transport::protocol;
 
 /// Completes the TCP or UDP checksum of a whole (not fragmented) IPv4 or IPv6 packet behind at most two VLAN tags, if its field
@@ -15,7 +16,7 @@ use super::transport::protocol;
 /// cost the pseudo-header sum and one comparison; O(segment) only where the field matches.
 #[inline]
 pub fn complete_partial(frame: &mut [u8]) -> bool {
-    if is_plainly_whole(frame) {
+    if plain::is_whole(frame) {
         return false;
     }
     let Some(Suspect { start, length, field, pseudo, is_udp }) = suspect(frame) else {
@@ -40,26 +41,6 @@ pub fn complete_partial(frame: &mut [u8]) -> bool {
         }
         None => false,
     }
-}
-
-/// Whether the most frequent kind of frame, TCP or UDP over IPv4 without VLAN tags and options, has anything but its
-/// pseudo-header sum in the checksum field. Says no of every other frame.
-#[inline]
-fn is_plainly_whole(frame: &[u8]) -> bool {
-    let Some(headers) = frame.first_chunk::<52>() else { return false };
-    let word = |at: usize| u32::from(u16::from_be_bytes([headers[at], headers[at + 1]]));
-    let protocol = headers[23];
-    // No branch between the two: which comes next is a toss-up to a predictor.
-    let is_known = (protocol == protocol::TCP) | (protocol == protocol::UDP);
-    if word(12) != u32::from(ETHERTYPE_IPV4) || headers[14] != 0x45 || !is_known {
-        return false;
-    }
-    let addresses = word(26) + word(28) + word(30) + word(32);
-    let Some(length) = word(16).checked_sub(20) else { return false };
-    let pseudo = addresses + u32::from(protocol) + length;
-    let of_tcp = u32::from(protocol == protocol::TCP).wrapping_neg();
-    let field = (word(50) & of_tcp) | (word(40) & !of_tcp);
-    u32::from(checksum::fold(u64::from(pseudo))) != field
 }
 
 /// A segment whose checksum field equals its pseudo-header sum.

@@ -1,6 +1,8 @@
 //! A frame of the most frequent kind in, its key out: TCP or UDP over IPv4, no VLAN tag, no IP options, not a fragment, nothing
 //! wrong. Every other frame is left to the parser that knows them all, which gives these the same key.
 
+use std::hint::select_unpredictable;
+
 use super::checksum;
 use super::key::{Key, KeyBits};
 use super::parse::ETHERTYPE_IPV4;
@@ -15,50 +17,97 @@ const HEADERS: usize = LINK + NETWORK + 20;
 
 const SYN: u8 = 2;
 
+/// The headers of a frame of this kind.
+struct Headers<'a>(&'a [u8; HEADERS]);
+
+impl Headers<'_> {
+    #[inline(always)]
+    fn half(&self, at: usize) -> u16 {
+        u16::from_be_bytes([self.0[at], self.0[at + 1]])
+    }
+
+    #[inline(always)]
+    fn word(&self, at: usize) -> u32 {
+        u32::from_be_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
+    }
+
+    #[inline(always)]
+    fn protocol(&self) -> u8 {
+        self.0[LINK + 9]
+    }
+
+    /// What stands where TCP or UDP have their checksum.
+    #[inline(always)]
+    fn checksum(&self, is_tcp: bool) -> u16 {
+        let segment = LINK + NETWORK;
+        select_unpredictable(is_tcp, self.half(segment + 16), self.half(segment + 6))
+    }
+
+    /// The sum of the pseudo-header of a segment of this many bytes, as a sender with checksum offload leaves it (GW-30).
+    #[inline(always)]
+    fn pseudo_header(&self, length: u16) -> u16 {
+        let addresses = u64::from(self.word(LINK + 12)) + u64::from(self.word(LINK + 16));
+        checksum::fold(addresses + u64::from(self.protocol()) + u64::from(length))
+    }
+}
+
 /// Writes the key of a plain frame; says no, and writes nothing, to every other one. No branch between TCP and UDP: which comes
 /// next is a toss-up to a predictor.
 #[inline]
 pub(super) fn parse(frame: &[u8], direction: Direction, key: &mut Key) -> bool {
-    let Some(headers) = frame.first_chunk::<HEADERS>() else { return false };
-    let half = |at: usize| u16::from_be_bytes([headers[at], headers[at + 1]]);
-    let word = |at: usize| u32::from_be_bytes([headers[at], headers[at + 1], headers[at + 2], headers[at + 3]]);
-    let (ip, tcp) = (LINK, LINK + NETWORK);
-    let protocol = headers[ip + 9];
+    let Some(bytes) = frame.first_chunk::<HEADERS>() else { return false };
+    let headers = Headers(bytes);
+    let (ip, segment) = (LINK, LINK + NETWORK);
+    let Some((network, _)) = bytes.split_at(ip).1.split_first_chunk::<NETWORK>() else { return false };
+    let protocol = headers.protocol();
     let (is_tcp, is_udp) = (protocol == protocol::TCP, protocol == protocol::UDP);
-    let Some((network, _)) = headers.split_at(ip).1.split_first_chunk::<NETWORK>() else { return false };
     // Bytes of the segment; below 0 it is far beyond any frame.
-    let length = usize::from(half(ip + 2)).wrapping_sub(NETWORK);
-    let is_plain = (half(12) == ETHERTYPE_IPV4)
-        & (headers[ip] == 0x45)
-        & (half(ip + 6) & 0x3fff == 0)
+    let length = usize::from(headers.half(ip + 2)).wrapping_sub(NETWORK);
+    let is_plain = (headers.half(12) == ETHERTYPE_IPV4)
+        & (bytes[ip] == 0x45)
+        & (headers.half(ip + 6) & 0x3fff == 0)
         & (length >= 20)
-        & (length <= frame.len() - (LINK + NETWORK))
+        & (length <= frame.len() - segment)
         & checksum::is_header_good(network);
-    let flags = headers[tcp + 13];
-    let header_length = if is_tcp { usize::from(headers[tcp + 12] >> 4) * 4 } else { 8 };
-    let udp_length = usize::from(half(tcp + 4));
+    let flags = bytes[segment + 13];
+    let header_length = select_unpredictable(is_tcp, usize::from(bytes[segment + 12] >> 4) * 4, 8);
+    let udp_length = usize::from(headers.half(segment + 4));
     let is_sound_tcp = is_tcp & (header_length >= 20) & (header_length <= length) & (flags & SYN == 0);
     let is_sound_udp = is_udp & (udp_length >= 8) & (udp_length <= length);
     if !(is_plain & (is_sound_tcp | is_sound_udp)) {
         return false;
     }
     let of_tcp = u32::from(is_tcp).wrapping_neg();
-    let outbound = if let Direction::Outbound = direction { KeyBits::OUTBOUND } else { 0 };
+    let is_whole = headers.checksum(is_tcp) != headers.pseudo_header(length as u16);
+    let bits = KeyBits::L4 | direction as u8 * KeyBits::OUTBOUND | u8::from(is_whole) * KeyBits::WHOLE;
     *key = Key {
-        src: u128::from(word(ip + 12)),
-        dst: u128::from(word(ip + 16)),
-        sport: half(tcp),
-        dport: half(tcp + 2),
+        src: u128::from(headers.word(ip + 12)),
+        dst: u128::from(headers.word(ip + 16)),
+        sport: headers.half(segment),
+        dport: headers.half(segment + 2),
         protocol,
         tcp_flags: flags & of_tcp as u8,
-        bits: KeyBits(KeyBits::L4 | outbound),
-        seq: word(tcp + 4) & of_tcp,
-        ack: word(tcp + 8) & of_tcp,
-        window: half(tcp + 14) & of_tcp as u16,
+        bits: KeyBits(bits),
+        seq: headers.word(segment + 4) & of_tcp,
+        ack: headers.word(segment + 8) & of_tcp,
+        window: headers.half(segment + 14) & of_tcp as u16,
         payload: (length - header_length) as u16,
         ..Key::EMPTY
     };
     true
+}
+
+/// Whether a frame is TCP or UDP over IPv4 without VLAN tags and options, and has anything but its pseudo-header sum in the
+/// checksum field. Says no of every other frame.
+#[inline]
+pub(super) fn is_whole(frame: &[u8]) -> bool {
+    let Some(bytes) = frame.first_chunk::<HEADERS>() else { return false };
+    let headers = Headers(bytes);
+    let protocol = headers.protocol();
+    let (is_tcp, is_udp) = (protocol == protocol::TCP, protocol == protocol::UDP);
+    let Some(length) = headers.half(LINK + 2).checked_sub(NETWORK as u16) else { return false };
+    let is_known = (headers.half(12) == ETHERTYPE_IPV4) & (bytes[LINK] == 0x45) & (is_tcp | is_udp);
+    is_known & (headers.checksum(is_tcp) != headers.pseudo_header(length))
 }
 
 #[cfg(test)]
@@ -86,6 +135,7 @@ mod tests {
                     let parsed = parse_all(&tagged, direction, &Options::default(), &mut whole, &mut quote);
                     assert_eq!(parsed, Parsed::Key);
                     whole.vlan = [Key::NO_VLAN; 2];
+                    whole.bits.0 |= plain.bits.0 & KeyBits::WHOLE;
                     assert!(!is_plain || plain == whole, "{plain:?} {whole:?}");
                 }
             }

@@ -6,7 +6,7 @@ use crate::base::address::Direction;
 use crate::base::id::WorkerId;
 use crate::base::time::Now;
 use crate::engine::{Batch, Counters, Decision, Engine, FlowState, NoTrace, Reason, Stage, Trace, Verdict};
-use crate::packet::Options;
+use crate::packet::{KeyBits, Options};
 
 /// Decides about the frames of one worker. Called once per burst in this order: [`Judge::begin`], [`Judge::add`] for each
 /// frame, [`Judge::decide`], [`Judge::decision`] for each position.
@@ -32,6 +32,12 @@ pub trait Judge {
     /// The decision about the frame at a position.
     fn decision(&self, position: usize) -> Decision;
 
+    /// Whether the checksum of the frame at a position needs no completion (GW-30); `false` where nobody has looked.
+    #[inline]
+    fn is_whole(&self, _position: usize) -> bool {
+        false
+    }
+
     /// Judges by something else from the next burst on; returns the old one, not to be dropped on the packet line.
     fn adopt(&mut self, load: Arc<Self::Load>) -> Arc<Self::Load>;
 
@@ -40,6 +46,7 @@ pub trait Judge {
     fn generation(&self) -> u64 {
         0
     }
+
     /// Uses the time while no frames come.
     fn idle(&mut self, now: Now);
 
@@ -152,6 +159,11 @@ impl<T: Trace> Judge for EngineJudge<T> {
     #[inline]
     fn decision(&self, position: usize) -> Decision {
         self.batch.decision(position)
+    }
+
+    #[inline]
+    fn is_whole(&self, position: usize) -> bool {
+        self.batch.key(position).has(KeyBits::WHOLE)
     }
 
     fn adopt(&mut self, load: Arc<Load>) -> Arc<Load> {

@@ -80,10 +80,7 @@ impl Fates {
     /// Adds another worker's numbers.
     pub fn merge(&mut self, other: &Fates) {
         let add = |mine: &mut [Tally; 2], theirs: &[Tally; 2]| {
-            for (mine, theirs) in mine.iter_mut().zip(theirs) {
-                mine.packets += theirs.packets;
-                mine.bytes += theirs.bytes;
-            }
+            mine.iter_mut().zip(theirs).for_each(|(mine, theirs)| mine.add(*theirs));
         };
         add(&mut self.transmitted, &other.transmitted);
         add(&mut self.ring_full, &other.ring_full);
@@ -99,9 +96,7 @@ impl Fates {
 
 #[inline]
 fn count(tally: &mut [Tally; 2], direction: Direction, bytes: usize) {
-    let tally = &mut tally[direction as usize];
-    tally.packets += 1;
-    tally.bytes += bytes as u64;
+    tally[direction as usize].add(Tally { packets: 1, bytes: bytes as u64 });
 }
 
 /// So many frames before its turn the first line of a frame is fetched: the device has left it in a far cache, or in memory.
@@ -274,10 +269,10 @@ impl<P: Port, J: Judge> Line<P, J> {
         }
         judge.decide();
         let (longest, generation) = (to.longest(), judge.generation());
-        let mut judged = 0;
+        let (mut judged, mut sent) = (0, Tally::default());
         for position in 0..frames.len() {
             let Some(mut frame) = frames.take(position) else { continue };
-            let decision = judge.decision(judged);
+            let (decision, is_whole) = (judge.decision(judged), judge.is_whole(judged));
             if T::LOOKS {
                 tap.judged(Judged {
                     position: judged,
@@ -300,15 +295,21 @@ impl<P: Port, J: Judge> Line<P, J> {
                 from.recycle(frame);
                 continue;
             }
-            fates.completed += u64::from(complete_partial(from.bytes_mut(&mut frame)));
+            if !is_whole {
+                fates.completed += u64::from(complete_partial(from.bytes_mut(&mut frame)));
+            }
             match to.transmit(frame) {
-                Ok(()) => count(&mut fates.transmitted, direction, length),
+                Ok(()) => {
+                    sent.packets += 1;
+                    sent.bytes += length as u64;
+                }
                 Err(frame) => {
                     count(&mut fates.ring_full, direction, length);
                     from.recycle(frame);
                 }
             }
         }
+        fates.transmitted[direction as usize].add(sent);
         frames.clear();
         to.flush();
     }

@@ -4,11 +4,14 @@
 //!  bucket, 64 bytes:  | displaced | word 1 | word 2 | ... | word 15 |
 //!  word, 32 bits:     | tag: upper bits, never 0 | slot: lower bits, as many as the capacity needs |    0 = empty
 //! ```
-//! A look-up compares the tags of a whole line at once. An entry whose home bucket is full goes to the next one with room; each
+//! A look-up compares the tags of a whole line at once, with what every x86-64 processor has. An entry whose home bucket is full goes to the next one with room; each
 //! full bucket that it passed counts it as displaced, so that a look-up goes on only where somebody went on. With ten entries
 //! to a line of fifteen, under one in a hundred lives away from home.
 
-use bytemuck::{Pod, Zeroable};
+use core::arch::x86_64::__m128i;
+
+use bytemuck::{Pod, Zeroable, cast};
+use pulp::core_arch::x86::Sse2;
 
 use crate::base::pages::Pages;
 use crate::base::prefetch::prefetch;
@@ -27,27 +30,16 @@ struct Line {
 
 impl Line {
     /// Bit i: word i, under the mask, is what is wanted. The first word never is.
-    #[inline]
+    #[inline(always)]
     fn matches(&self, mask: u32, wanted: u32) -> u32 {
-        // In this form the compiler compares all words at once.
-        let mut found = [0; WORDS];
-        for ((found, word), bit) in found.iter_mut().zip(self.words).zip(BITS) {
-            *found = u32::from(word & mask == wanted).wrapping_neg() & bit;
-        }
-        found.iter().fold(0, |all, bit| all | bit) & !1
+        let Some(sse2) = Sse2::try_new() else { unreachable!("every x86-64 processor has SSE2") };
+        let [a, b, c, d]: [__m128i; 4] = cast(self.words);
+        let (mask, wanted) = (sse2._mm_set1_epi32(mask as i32), sse2._mm_set1_epi32(wanted as i32));
+        let is_it = |words| sse2._mm_cmpeq_epi32(sse2._mm_and_si128(words, mask), wanted);
+        let (low, high) = (sse2._mm_packs_epi32(is_it(a), is_it(b)), sse2._mm_packs_epi32(is_it(c), is_it(d)));
+        sse2._mm_movemask_epi8(sse2._mm_packs_epi16(low, high)) as u32 & !1
     }
 }
-
-/// One bit for each word.
-const BITS: [u32; WORDS] = {
-    let mut bits = [1; WORDS];
-    let mut i = 1;
-    while i < WORDS {
-        bits[i] = bits[i - 1] << 1;
-        i += 1;
-    }
-    bits
-};
 
 /// The buckets of a table.
 #[derive(Clone, Debug)]

@@ -3,6 +3,8 @@
 //! The flows of a burst are found before the first packet is judged ([`super::table::Table::locate`]). What an earlier packet of
 //! the burst has changed since is looked at again, with everything in the cache.
 
+use std::hint::select_unpredictable;
+
 use super::key::FlowKey;
 use super::state::State;
 use super::table::{NIL, Row};
@@ -10,6 +12,7 @@ use super::tcp::{self, Segment, Side, Transition};
 use super::{Flows, Look, tuple_of};
 use crate::base::time::Now;
 use crate::engine::batch::BATCH;
+use crate::engine::counters::Tally;
 use crate::packet::{Key, KeyBits, Parsed, Tuple};
 
 /// One row per packet of a burst. Allocated once.
@@ -24,6 +27,17 @@ impl Default for Probes {
     fn default() -> Probes {
         Probes { rows: Box::new([Row::EMPTY; BATCH]), changes: 0 }
     }
+}
+
+/// The packets of a burst: one element of each column for each.
+#[derive(Clone, Copy, Debug)]
+pub struct Packets<'a> {
+    /// What was parsed.
+    pub keys: &'a [Key],
+    /// When they came.
+    pub times: &'a [Now],
+    /// Bytes on the wire, without frame check sequence.
+    pub lengths: &'a [u32],
 }
 
 /// Bits of a key whose packets are looked at one by one.
@@ -92,6 +106,7 @@ impl Flows {
                 }
                 _ => (row.key, row.has_key) = (FlowKey::NOBODY, false),
             }
+            self.table.aim(row);
         }
         self.table.locate(rows);
         probes.changes = self.table.changes();
@@ -127,55 +142,66 @@ impl Flows {
 
     /// The most frequent case in one step: packets that keep the state of a flow which all layers have allowed. From row `first`
     /// on they pass as established, until one that does not: each flow counts its packet, takes its window record and starts its
-    /// timer again. Returns how many passed. Whatever comes next is left to [`Flows::look_probed`].
+    /// timer again. Returns how many passed, and their number and bytes by direction. Whatever comes next is left to
+    /// [`Flows::look_probed`].
     ///
-    /// With `needs_memory` only packets pass that the stateless layers were seen to let pass ([`Flows::remember`]). Times must
-    /// not run backwards, nor lie before those of earlier packets.
+    /// With `needs_memory` only packets pass that the stateless layers were seen to let pass ([`Flows::remember`]). `now` is the
+    /// moment of the packet before, and becomes that of the last that passed: time never runs backwards (GW-26).
     #[inline]
     pub fn pass(
         &mut self,
         first: usize,
         probes: &Probes,
-        keys: &[Key],
-        times: &[Now],
-        lengths: &[u32],
+        packets: Packets<'_>,
+        now: &mut Now,
         needs_memory: bool,
-    ) -> usize {
+    ) -> (usize, [Tally; 2]) {
         let is_fresh = probes.changes == self.table.changes();
+        let (limit, epoch) = (self.revalidate_before, self.epoch);
         let (entries, beyond, timeouts) = self.table.parts();
-        let mut passed = 0;
-        for (((row, key), now), bytes) in probes.rows.iter().zip(keys).zip(times).zip(lengths).skip(first) {
+        // Of one length, so that no position is checked more than once.
+        let count = packets.keys.len().min(BATCH);
+        let (keys, times, lengths) = (&packets.keys[..count], &packets.times[..count], &packets.lengths[..count]);
+        let rows = &probes.rows[..count];
+        let (mut at, mut bytes, mut outbound) = (first, 0u64, Tally::default());
+        while at < count {
+            let (row, key) = (&rows[at], &keys[at]);
             let Some(entry) = entries.get_mut(row.slot as usize) else { break };
             // An earlier packet of the burst may have ended the flow, and another one may be there now.
             let is_it = is_fresh
                 || (entry.resembles(&row.key)
                     && (!row.key.is_v6() || beyond.get(row.slot as usize) == Some(&row.key.beyond)));
             if !is_it
-                || entry.epoch() < self.revalidate_before
+                || entry.epoch() < limit
                 || entry.is_groups_only()
-                || (needs_memory && !entry.remembers(row.is_low, key.direction(), self.epoch))
+                || (needs_memory && !entry.remembers(row.is_low, key.direction(), epoch))
             {
                 break;
             }
             let (side, doing) = (entry.side(row.is_low), entry.doing() % 16);
-            let segment = SEGMENTS[usize::from(key.tcp_flags)];
-            let kind = if key.protocol == 6 { segment } else { NOT_TCP };
-            let is_checked = (kind != NOT_TCP) & !entry.is_picked_up() & !key.has(KeyBits::NO_WINDOW);
+            let is_tcp = key.protocol == 6;
+            let kind = select_unpredictable(is_tcp, SEGMENTS[usize::from(key.tcp_flags)], NOT_TCP);
+            let is_checked = is_tcp & !entry.is_picked_up() & !key.has(KeyBits::NO_WINDOW);
             let keeps = KEEPS[usize::from(kind) % 8][side as usize % 2][doing];
-            let is_live = now.since(Now(entry.last())) < timeouts[doing];
+            let moment = now.at_least(times[at]);
+            let is_live = moment.since(Now(entry.last())) < timeouts[doing];
             if !(keeps & is_live) {
                 break;
             }
-            if is_checked {
-                let shift = entry.shift(side);
-                if !tcp::advance(entry.windows_mut(), shift, side, key) {
-                    break;
-                }
+            let shift = entry.shift(side);
+            if !tcp::advance(entry.windows_mut(), shift, side, key, is_checked) {
+                break;
             }
-            entry.refresh(*now, *bytes);
-            passed += 1;
+            entry.refresh(moment, lengths[at]);
+            *now = moment;
+            let (length, is_outbound) = (u64::from(lengths[at]), key.direction() as u64);
+            bytes += length;
+            outbound.add(Tally { packets: is_outbound, bytes: length & is_outbound.wrapping_neg() });
+            at += 1;
         }
-        passed
+        let passed = at - first;
+        let inbound = Tally { packets: passed as u64 - outbound.packets, bytes: bytes - outbound.bytes };
+        (passed, [inbound, outbound])
     }
 
     /// Notes that the stateless layers of the program in force had nothing against a packet of an established flow and nothing

@@ -16,7 +16,7 @@ use crate::base::time::Now;
 use crate::engine::decision::Reason;
 use crate::engine::judge::{Standing, Track};
 use crate::packet::{Key, KeyBits, Tuple};
-pub use burst::Probes;
+pub use burst::{Packets, Probes};
 use key::FlowKey;
 use table::{Flow, State, Table, Timeouts};
 use tcp::{Segment, Side, TcpState, Transition, Windows};

@@ -171,15 +171,18 @@ impl Table {
         key.hash(self.seed)
     }
 
-    /// Finds the slots of a burst. One phase per load, over all rows: hash and fetch the buckets, read them and fetch the entries,
+    /// Hashes the key of a row and fetches its bucket: the first phase of three, then [`Table::locate`].
+    #[inline(always)]
+    pub fn aim(&self, row: &mut Row) {
+        row.hash = row.key.hash(self.seed);
+        self.buckets.view().prefetch(row.hash);
+    }
+
+    /// Finds the slots of a burst whose rows are aimed. One phase per load, over all rows: read the buckets and fetch the entries,
     /// compare those. So the cache misses of a burst overlap; taken one at a time each would be waited for.
     #[inline]
     pub fn locate(&self, rows: &mut [Row]) {
         let (buckets, entries, beyond): (_, &[Entry], &[Beyond]) = (self.buckets.view(), &self.entries, &self.beyond);
-        for row in rows.iter_mut() {
-            row.hash = row.key.hash(self.seed);
-            buckets.prefetch(row.hash);
-        }
         for row in rows.iter_mut() {
             row.slot = buckets.candidate(row.hash, NIL);
             if let Some(entry) = entries.get(row.slot as usize) {

@@ -2,6 +2,8 @@
 //!
 //! The two tables are indexed by the state and the kind of a segment; the window check is arithmetic modulo 2^32.
 
+use std::hint::select_unpredictable;
+
 use crate::packet::{Key, KeyBits};
 
 /// TCP flag bits as on the wire.
@@ -276,9 +278,10 @@ pub fn in_window(windows: &Windows, state: TcpState, side: Side, key: &Key) -> O
 }
 
 /// As [`in_window`] for an ACK of an end that has announced a window, without SYN, FIN and RST, on `[end, limit, win]` by side:
-/// changes the record in its place and says yes, or changes nothing and says no.
-#[inline]
-pub fn advance(ends: &mut [[u32; 3]; 2], shift: u32, side: Side, key: &Key) -> bool {
+/// changes the record in its place and says yes, or changes nothing and says no. Where nothing `is_checked` it says yes and changes
+/// nothing. No branches: what is checked and what is not come in any order.
+#[inline(always)]
+pub fn advance(ends: &mut [[u32; 3]; 2], shift: u32, side: Side, key: &Key, is_checked: bool) -> bool {
     let (s, p) = (side as usize % 2, 1 - side as usize % 2);
     let ([s_end, s_limit, s_win], [p_end, p_limit, p_win]) = (ends[s], ends[p]);
     let (seq, end, ack) = (key.seq, key.seq.wrapping_add(u32::from(key.payload)), key.ack);
@@ -288,19 +291,20 @@ pub fn advance(ends: &mut [[u32; 3]; 2], shift: u32, side: Side, key: &Key) -> b
         & before(ack, p_end.wrapping_add(1))
         & before(p_end.wrapping_sub(s_win.max(MAX_ACK_LAG)).wrapping_sub(1), ack)
         & (s_win != 0);
-    if !is_inside {
-        return false;
-    }
     let allowed = ack.wrapping_add(window);
-    ends[s][0] = if before(s_end, end) { end } else { s_end };
-    ends[s][2] = s_win.max(window);
-    if before(p_limit.wrapping_sub(1), allowed) {
-        ends[p][1] = allowed.wrapping_add(u32::from(window == 0));
-    }
-    if (p_win != 0) & before(s_limit, end) {
-        ends[p][2] = p_win.wrapping_add(end.wrapping_sub(s_limit));
-    }
-    true
+    let new_limit = allowed.wrapping_add(u32::from(window == 0));
+    let (moves, is_more) = (is_inside & is_checked, before(s_limit, end));
+    ends[s] = [
+        select_unpredictable(moves & before(s_end, end), end, s_end),
+        s_limit,
+        select_unpredictable(moves & (window > s_win), window, s_win),
+    ];
+    ends[p] = [
+        p_end,
+        select_unpredictable(moves & before(p_limit.wrapping_sub(1), allowed), new_limit, p_limit),
+        select_unpredictable(moves & is_more & (p_win != 0), p_win.wrapping_add(end.wrapping_sub(s_limit)), p_win),
+    ];
+    select_unpredictable(is_checked, is_inside, true)
 }
 
 #[cfg(test)]
@@ -358,7 +362,7 @@ mod tests {
             let before = Windows { ends, scales };
             let expected = in_window(&before, TcpState::Established, side, &key);
             let mut short = ends.map(|w| [w.end, w.limit, w.win]);
-            let found = advance(&mut short, before.shift(side), side, &key);
+            let found = advance(&mut short, before.shift(side), side, &key, true);
             if ends[side as usize].win == 0 {
                 assert!(!found, "left to the long way");
                 continue;
@@ -367,6 +371,8 @@ mod tests {
             assert_eq!(found, expected.is_some(), "{before:?} {key:?}");
             let after = expected.unwrap_or(before).ends.map(|w| [w.end, w.limit, w.win]);
             assert_eq!(short, after, "{before:?} {key:?}");
+            assert!(advance(&mut short, before.shift(side), side, &key, false), "what is not checked passes");
+            assert_eq!(short, after, "and changes nothing");
         }
         assert!(inside > 1000, "{inside}");
     }
