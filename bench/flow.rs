@@ -12,7 +12,8 @@ use ringwall::base::time::Now;
 use ringwall::engine::flow::key::FlowKey;
 use ringwall::engine::flow::table::{Flow, NIL, Row, State, Table};
 use ringwall::engine::flow::tcp::Windows;
-use ringwall::engine::flow::{FlowSettings, Flows, Packets, Probes};
+use ringwall::engine::flow::{Allowed, FlowSettings, Flows, Packets, Probes};
+use ringwall::engine::judge::Track;
 use ringwall::packet::{Key, KeyBits, Parsed, Tuple};
 
 const BURST: usize = 32;
@@ -78,7 +79,7 @@ fn best(items: usize, passes: usize, mut pass: impl FnMut(usize)) -> f64 {
     (0..passes).map(&mut once).fold(f64::INFINITY, f64::min)
 }
 
-fn look_ups(table: &Table, keys: &[FlowKey]) -> f64 {
+fn look_ups(table: &mut Table, keys: &[FlowKey]) -> f64 {
     let mut rows = [Row::EMPTY; BURST];
     best(PART, keys.len() / PART, |number| {
         let mut found = 0usize;
@@ -159,7 +160,7 @@ fn measure(count: usize, is_v6: bool) {
     let keys = |numbers: &[u64]| -> Vec<FlowKey> {
         numbers.iter().filter_map(|&n| FlowKey::of(&tuple(&packet(n, is_v6)))).map(|found| found.0).collect()
     };
-    let (hit, miss) = (look_ups(&table, &keys(&known)), look_ups(&table, &keys(&unknown)));
+    let (hit, miss) = (look_ups(&mut table, &keys(&known)), look_ups(&mut table, &keys(&unknown)));
     let bytes = table.bytes() as f64 / table.capacity() as f64;
     let later = Now(settings.timeouts[State::Udp.index()]);
     let start = Instant::now();
@@ -173,12 +174,12 @@ fn measure(count: usize, is_v6: bool) {
     let mut engine = Flows::new(&settings, SEED);
     for n in 0..count as u64 {
         let look = engine.look(&packet(n, is_v6), &Tuple::default(), Now(0));
-        let _ = engine.commit(look.plan, ringwall::engine::judge::Track::Full, Now(0), 60, None);
+        let _ = engine.commit(look.plan, Allowed { track: Track::Full, now: Now(0), bytes: 60 });
         // The responder's packet makes it a stream.
         let there = packet(n, is_v6);
         let back = Key { src: there.dst, dst: there.src, sport: there.dport, dport: there.sport, ..there };
         let look = engine.look(&back, &Tuple::default(), Now(0));
-        let _ = engine.commit(look.plan, ringwall::engine::judge::Track::None, Now(0), 60, None);
+        let _ = engine.commit(look.plan, Allowed { track: Track::None, now: Now(0), bytes: 60 });
     }
     let established = passes(&mut engine, &known, is_v6);
     println!(

@@ -69,7 +69,7 @@ impl Batch {
     }
 
     /// Parses a frame into the next row; returns its position, `None` when the batch is full.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, frame: &[u8], direction: Direction, now: Now, options: &Options) -> Option<usize> {
         let at = self.count;
         let key = self.keys.get_mut(at)?;

@@ -30,9 +30,9 @@ use crate::base::site::{ExistingFlows, FragmentMode};
 use crate::base::time::Now;
 use crate::packet::{Fault, Key, KeyBits, Parsed, Passed};
 use flow::tcp::Side;
-use flow::{Again, Flows, Packets, Probes};
+use flow::{Again, Allowed, Flows, Packets, Probes};
 use fragments::{Fate, Fragments, refused};
-use judge::{Standing, Track, judge};
+use judge::{Judgement, Standing, Track, judge};
 
 /// Entries of the timing wheel that one packet pays for.
 const EXPIRE_PER_PACKET: usize = 4;
@@ -138,7 +138,7 @@ impl Engine {
         let may_pass = !T::LISTENS || !self.program.has_stateless;
         let mut at = 0;
         while at < count {
-            if may_pass {
+            if may_pass && !self.probes.is_new(at) {
                 let first = at;
                 at += self.pass(batch, first, count);
                 (first..at).for_each(|at| trace.begin(at));
@@ -233,6 +233,18 @@ impl Engine {
     }
 
     fn decide<T: Trace>(&mut self, batch: &Batch, at: usize, key: &Key, trace: &mut T) -> Decision {
+        let (now, bytes) = (self.now, batch.lengths[at]);
+        let allowed = |track| Allowed { track, now, bytes };
+        if let Some(opening) = self.flows.opening(at, &self.probes, key) {
+            let judgement = self.ask(batch, at, key, Standing::New, trace);
+            if judgement.decision.verdict() == Verdict::Deny {
+                return judgement.decision;
+            }
+            return match self.flows.open(at, &self.probes, key, opening, allowed(judgement.track)) {
+                Ok(()) => judgement.decision,
+                Err(reason) => refuse_flow(judgement.decision, reason),
+            };
+        }
         let quote = batch.quote(at);
         let mut look = self.flows.look_probed(at, &self.probes, key, quote, self.now);
         if let Some(again) = look.again {
@@ -242,21 +254,17 @@ impl Engine {
             }
         }
         if look.standing == Standing::Established && !self.program.has_stateless {
-            return match self.flows.commit(look.plan, Track::None, self.now, batch.lengths[at], None) {
+            return match self.flows.commit(look.plan, allowed(Track::None)) {
                 Ok(()) => ESTABLISHED,
                 Err(reason) => refuse_flow(ESTABLISHED, reason),
             };
         }
-        let probes = &self.probes;
-        let keys = &batch.keys[..batch.len()];
-        let located = self.ahead.locate(&self.program.classifier, keys, at, |at| probes.is_new(at));
-        let judgement = judge(&self.program, key, located, look.standing, &mut self.ahead, trace);
+        let judgement = self.ask(batch, at, key, look.standing, trace);
         if judgement.decision.verdict() == Verdict::Deny {
             return judgement.decision;
         }
         let is_plain = judgement.decision == ESTABLISHED && look.standing == Standing::Established;
-        let vacancy = self.flows.vacancy(at, &self.probes);
-        match self.flows.commit(look.plan, judgement.track, self.now, batch.lengths[at], vacancy) {
+        match self.flows.commit(look.plan, allowed(judgement.track)) {
             Ok(()) => {
                 if is_plain {
                     self.flows.remember(at, &self.probes, key);
@@ -265,6 +273,15 @@ impl Engine {
             }
             Err(reason) => refuse_flow(judgement.decision, reason),
         }
+    }
+
+    /// Asks every stage about a packet of the batch.
+    #[inline]
+    fn ask<T: Trace>(&mut self, batch: &Batch, at: usize, key: &Key, standing: Standing, trace: &mut T) -> Judgement {
+        let probes = &self.probes;
+        let keys = &batch.keys[..batch.len()];
+        let located = self.ahead.locate(&self.program.classifier, keys, at, |at| probes.is_new(at));
+        judge(&self.program, key, located, standing, &mut self.ahead, trace)
     }
 
     /// Judges a flow by a program that has not seen it, as the direction that started it (GW-23). A flow that is denied ends.

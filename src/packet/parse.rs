@@ -116,6 +116,12 @@ pub fn parse(frame: &[u8], direction: Direction, options: &Options, key: &mut Ke
     if !options.verify_l4_checksum && plain::parse(frame, direction, key) {
         return Parsed::Key;
     }
+    parse_any(frame, direction, options, key, quote)
+}
+
+/// Parses a frame of any kind. Stands apart so that the loop around the plain ones stays small.
+#[inline(never)]
+fn parse_any(frame: &[u8], direction: Direction, options: &Options, key: &mut Key, quote: &mut Tuple) -> Parsed {
     *key = Key::EMPTY;
     if let Direction::Outbound = direction {
         key.bits.0 = KeyBits::OUTBOUND;

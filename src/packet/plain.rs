@@ -53,7 +53,7 @@ impl Headers<'_> {
 
 /// Writes the key of a plain frame; says no, and writes nothing, to every other one. No branch between TCP and UDP: which comes
 /// next is a toss-up to a predictor.
-#[inline]
+#[inline(always)]
 pub(super) fn parse(frame: &[u8], direction: Direction, key: &mut Key) -> bool {
     let Some(bytes) = frame.first_chunk::<HEADERS>() else { return false };
     let headers = Headers(bytes);

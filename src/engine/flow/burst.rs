@@ -8,11 +8,12 @@ use std::hint::select_unpredictable;
 use super::key::FlowKey;
 use super::state::State;
 use super::table::{NIL, Row};
-use super::tcp::{self, Segment, Side, Transition};
-use super::{Flows, Look, tuple_of};
+use super::tcp::{self, Segment, Side, Transition, flag};
+use super::{Allowed, Flows, Look, Opening, tuple_of};
 use crate::base::time::Now;
 use crate::engine::batch::BATCH;
 use crate::engine::counters::Tally;
+use crate::engine::decision::Reason;
 use crate::packet::{Key, KeyBits, Parsed, Tuple};
 
 /// One row per packet of a burst. Allocated once.
@@ -43,46 +44,43 @@ pub struct Packets<'a> {
 /// Bits of a key whose packets are looked at one by one.
 const APART: u8 = KeyBits::FIRST_FRAGMENT | KeyBits::LATER_FRAGMENT | KeyBits::QUOTE;
 
-/// Instead of a kind of segment.
-const NOT_TCP: u8 = 5;
-
-/// By TCP flags: 0 = a plain ACK, or one of the kinds that are left to [`tcp::transition`].
-const SEGMENTS: [u8; 256] = {
-    let mut segments = [7; 256];
-    let mut flags = 0;
-    while flags < 256 {
-        if matches!(Segment::of(flags as u8), Some(Segment::Ack)) {
-            segments[flags] = 0;
-        }
-        flags += 1;
-    }
-    segments
-};
-
-/// By kind of segment, side and [`super::entry::Entry::doing`]: the flow keeps its state and is not half-open.
-const KEEPS: [[[bool; 16]; 2]; 8] = {
-    let mut keeps = [[[false; 16]; 2]; 8];
-    let mut doing = 1;
+/// Bit 16 x side + [`super::entry::Entry::doing`]: a segment that is nothing but an ACK keeps the state of a flow that does this, and
+/// the flow is not half-open.
+const ACK_KEEPS: u32 = {
+    let (mut keeps, mut doing) = (0, 1);
     while doing <= State::ALL.len() {
-        let state = State::ALL[doing - 1];
-        match state {
-            State::Tcp(state) => {
-                let there = tcp::transition(state, Side::Initiator, Segment::Ack);
-                let back = tcp::transition(state, Side::Responder, Segment::Ack);
-                let is_open = !state.is_half_open();
-                keeps[0][0][doing] = is_open && matches!(there, Transition::To(next) if next as u8 == state as u8);
-                keeps[0][1][doing] = is_open && matches!(back, Transition::To(next) if next as u8 == state as u8);
-            }
-            State::Udp => keeps[NOT_TCP as usize][0][doing] = true,
-            State::UdpStream | State::Icmp | State::Other => {
-                keeps[NOT_TCP as usize][0][doing] = true;
-                keeps[NOT_TCP as usize][1][doing] = true;
-            }
+        if let State::Tcp(state) = State::ALL[doing - 1]
+            && !state.is_half_open()
+        {
+            let there = tcp::transition(state, Side::Initiator, Segment::Ack);
+            let back = tcp::transition(state, Side::Responder, Segment::Ack);
+            keeps |= (matches!(there, Transition::To(next) if next as u8 == state as u8) as u32) << doing;
+            keeps |= (matches!(back, Transition::To(next) if next as u8 == state as u8) as u32) << (16 + doing);
         }
         doing += 1;
     }
     keeps
 };
+
+/// The same for packets of other protocols than TCP.
+const OTHERS_KEEP: u32 = {
+    let (mut keeps, mut doing) = (0, 1);
+    while doing <= State::ALL.len() {
+        keeps |= match State::ALL[doing - 1] {
+            State::Tcp(_) => 0,
+            State::Udp => 1 << doing,
+            State::UdpStream | State::Icmp | State::Other => 0x1_0001 << doing,
+        };
+        doing += 1;
+    }
+    keeps
+};
+
+/// Whether flags are those of a segment that is nothing but an ACK ([`Segment::Ack`]).
+#[inline(always)]
+const fn is_ack(flags: u8) -> bool {
+    flags & (flag::FIN | flag::SYN | flag::RST | flag::ACK) == flag::ACK
+}
 
 impl Probes {
     /// Whether a packet of the burst had no flow when the rows were filled: a guess for later.
@@ -95,7 +93,7 @@ impl Probes {
 impl Flows {
     /// Finds the flows of a burst. Nothing changes.
     #[inline]
-    pub fn probe(&self, keys: &[Key], parsed: &[Parsed], probes: &mut Probes) {
+    pub fn probe(&mut self, keys: &[Key], parsed: &[Parsed], probes: &mut Probes) {
         let count = keys.len().min(BATCH);
         let rows = &mut probes.rows[..count];
         for ((row, key), parsed) in rows.iter_mut().zip(keys).zip(parsed) {
@@ -115,17 +113,38 @@ impl Flows {
     /// The slot of a row, as the packets before it have left the table.
     #[inline]
     fn slot_of(&self, probes: &Probes, row: &Row) -> u32 {
-        if probes.changes == self.table.changes() || (row.slot != NIL && self.table.holds(row.slot, &row.key)) {
+        let is_right = match row.slot {
+            _ if probes.changes == self.table.changes() => true,
+            NIL => !self.table.is_recent(row.hash, probes.changes),
+            slot => self.table.holds(slot, &row.key),
+        };
+        if is_right {
             return row.slot;
         }
         self.table.find_by_hash(&row.key, row.hash).unwrap_or(NIL)
     }
 
-    /// The hash of a row's key, if no entry has that key, expired or not.
+    /// What a packet begins if it is allowed, where its row says that it belongs to no flow, dead or alive; `None` leaves it to
+    /// [`Flows::look_probed`].
     #[inline]
-    pub fn vacancy(&self, at: usize, probes: &Probes) -> Option<u64> {
-        let row = probes.rows.get(at).filter(|row| row.has_key)?;
-        (self.slot_of(probes, row) == NIL).then_some(row.hash)
+    pub fn opening(&self, at: usize, probes: &Probes, key: &Key) -> Option<Opening> {
+        let row = probes.rows.get(at).filter(|row| row.has_key && row.slot == NIL)?;
+        if self.slot_of(probes, row) == NIL { self.opening_of(key) } else { None }
+    }
+
+    /// Makes the flow that [`Flows::opening`] has told of. The error is the reason to deny its packet after all (GW-24).
+    #[inline]
+    pub fn open(
+        &mut self,
+        at: usize,
+        probes: &Probes,
+        key: &Key,
+        opening: Opening,
+        allowed: Allowed,
+    ) -> Result<(), Reason> {
+        let Some(row) = probes.rows.get(at) else { return Ok(()) };
+        let flow = self.fresh(key, row.key, row.is_low, opening, allowed.now);
+        self.insert(flow, allowed, Some(row.hash))
     }
 
     /// As [`Flows::look`], for the packet in a row of the burst.
@@ -156,19 +175,34 @@ impl Flows {
         now: &mut Now,
         needs_memory: bool,
     ) -> (usize, [Tally; 2]) {
-        let is_fresh = probes.changes == self.table.changes();
+        if probes.changes == self.table.changes() {
+            self.pass_while::<true>(first, probes, packets, now, needs_memory)
+        } else {
+            self.pass_while::<false>(first, probes, packets, now, needs_memory)
+        }
+    }
+
+    /// With `FRESH` the slots of all rows are right; otherwise an earlier packet of the burst may have ended a flow, and another one
+    /// may be in its slot.
+    fn pass_while<const FRESH: bool>(
+        &mut self,
+        first: usize,
+        probes: &Probes,
+        packets: Packets<'_>,
+        now: &mut Now,
+        needs_memory: bool,
+    ) -> (usize, [Tally; 2]) {
         let (limit, epoch) = (self.revalidate_before, self.epoch);
         let (entries, beyond, timeouts) = self.table.parts();
         // Of one length, so that no position is checked more than once.
         let count = packets.keys.len().min(BATCH);
         let (keys, times, lengths) = (&packets.keys[..count], &packets.times[..count], &packets.lengths[..count]);
         let rows = &probes.rows[..count];
-        let (mut at, mut bytes, mut outbound) = (first, 0u64, Tally::default());
+        let (mut at, mut latest, mut tallies) = (first, *now, [Tally::default(); 2]);
         while at < count {
             let (row, key) = (&rows[at], &keys[at]);
             let Some(entry) = entries.get_mut(row.slot as usize) else { break };
-            // An earlier packet of the burst may have ended the flow, and another one may be there now.
-            let is_it = is_fresh
+            let is_it = FRESH
                 || (entry.resembles(&row.key)
                     && (!row.key.is_v6() || beyond.get(row.slot as usize) == Some(&row.key.beyond)));
             if !is_it
@@ -180,28 +214,26 @@ impl Flows {
             }
             let (side, doing) = (entry.side(row.is_low), entry.doing() % 16);
             let is_tcp = key.protocol == 6;
-            let kind = select_unpredictable(is_tcp, SEGMENTS[usize::from(key.tcp_flags)], NOT_TCP);
-            let is_checked = is_tcp & !entry.is_picked_up() & !key.has(KeyBits::NO_WINDOW);
-            let keeps = KEEPS[usize::from(kind) % 8][side as usize % 2][doing];
-            let moment = now.at_least(times[at]);
-            let is_live = moment.since(Now(entry.last())) < timeouts[doing];
-            if !(keeps & is_live) {
+            let acks = if is_ack(key.tcp_flags) { ACK_KEEPS } else { 0 };
+            let keeps = select_unpredictable(is_tcp, acks, OTHERS_KEEP) >> (side as usize * 16 + doing) & 1;
+            let moment = latest.at_least(times[at]);
+            // A moment in the future counts as long ago, and the packet is left to the long way.
+            let is_live = moment.0.wrapping_sub(entry.last()) < timeouts[doing];
+            if (keeps == 0) | !is_live {
                 break;
             }
+            let is_checked = is_tcp & !entry.is_picked_up() & !key.has(KeyBits::NO_WINDOW);
             let shift = entry.shift(side);
             if !tcp::advance(entry.windows_mut(), shift, side, key, is_checked) {
                 break;
             }
             entry.refresh(moment, lengths[at]);
-            *now = moment;
-            let (length, is_outbound) = (u64::from(lengths[at]), key.direction() as u64);
-            bytes += length;
-            outbound.add(Tally { packets: is_outbound, bytes: length & is_outbound.wrapping_neg() });
+            latest = moment;
+            tallies[key.direction() as usize].add(Tally { packets: 1, bytes: u64::from(lengths[at]) });
             at += 1;
         }
-        let passed = at - first;
-        let inbound = Tally { packets: passed as u64 - outbound.packets, bytes: bytes - outbound.bytes };
-        (passed, [inbound, outbound])
+        *now = latest;
+        (at - first, tallies)
     }
 
     /// Notes that the stateless layers of the program in force had nothing against a packet of an established flow and nothing
@@ -215,6 +247,36 @@ impl Flows {
         let (slot, epoch) = (self.slot_of(probes, row), self.epoch);
         if let Some(entry) = self.table.entry_mut(slot) {
             entry.remember(row.is_low, key.direction(), epoch);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gw_25_a_segment_is_nothing_but_an_ack_by_its_flags() {
+        for flags in 0..=u8::MAX {
+            assert_eq!(is_ack(flags), Segment::of(flags) == Some(Segment::Ack), "{flags:#x}");
+        }
+    }
+
+    #[test]
+    fn gw_25_packets_that_keep_the_state_are_those_of_the_table_of_transitions() {
+        for (i, state) in State::ALL.into_iter().enumerate() {
+            for (which, side) in [Side::Initiator, Side::Responder].into_iter().enumerate() {
+                let is_kept = |keeps: u32| keeps >> (16 * which + i + 1) & 1 == 1;
+                let State::Tcp(tcp) = state else {
+                    assert!(!is_kept(ACK_KEEPS));
+                    let becomes_stream = state == State::Udp && side == Side::Responder;
+                    assert_eq!(is_kept(OTHERS_KEEP), !becomes_stream, "{state:?} {side:?}");
+                    continue;
+                };
+                let stays = tcp::transition(tcp, side, Segment::Ack) == Transition::To(tcp);
+                assert_eq!(is_kept(ACK_KEEPS), stays && !tcp.is_half_open(), "{state:?} {side:?}");
+                assert!(!is_kept(OTHERS_KEEP));
+            }
         }
     }
 }

@@ -60,10 +60,11 @@ impl Flow {
 ///
 /// ```text
 ///  0        8        16    20  21  22  23  24              48     52     56     60      62     64
-///  | last   | ends   |ports|pro|bit|doi|sca| windows 2 x 3 |bytes | a    | b    |opening|epoch |
+///  | last   | ends   |ports|pro|bit|doi|sca| windows 2 x 3 |bytes | a    | b    | c    |epoch |
 /// ```
-/// `a` and `b` are the upper half of the bytes and the packets; or while the flow is half-open, its neighbours in the list of
-/// half-open flows, and `opening` the packets. All zero is an empty slot.
+/// `a` and `b` are the upper half of the bytes and the packets, and `c` by how much the windows that each side announces are shifted,
+/// eight bits each. While the flow is half-open, `a` and `b` are its neighbours in the list of half-open flows, and `c` the packets.
+/// All zero is an empty slot.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Entry {
@@ -80,7 +81,7 @@ pub(super) struct Entry {
     bytes: u32,
     a: u32,
     b: u32,
-    opening: u16,
+    c: u16,
     epoch: u16,
 }
 
@@ -128,9 +129,11 @@ impl Entry {
         self.set_windows(&flow.windows);
         if flow.state.is_half_open() {
             self.bytes = u32::try_from(flow.bytes).unwrap_or(u32::MAX);
-            self.opening = u16::try_from(flow.packets).unwrap_or(u16::MAX);
+            self.c = u16::try_from(flow.packets).unwrap_or(u16::MAX);
         } else {
             (self.bytes, self.a, self.b) = (flow.bytes as u32, (flow.bytes >> 32) as u32, flow.packets);
+            let [first, second] = [Side::Initiator, Side::Responder].map(|side| flow.windows.shift(side) as u16);
+            self.c = first | second << 8;
         }
         self.epoch = flow.epoch;
     }
@@ -141,7 +144,7 @@ impl Entry {
         let state = self.state()?;
         let [first, second] = self.windows.map(|[end, limit, win]| Window { end, limit, win });
         let (bytes, packets) = if state.is_half_open() {
-            (u64::from(self.bytes), u32::from(self.opening))
+            (u64::from(self.bytes), u32::from(self.c))
         } else {
             (u64::from(self.a) << 32 | u64::from(self.bytes), self.b)
         };
@@ -233,12 +236,10 @@ impl Entry {
         self.bits & GROUPS_ONLY != 0
     }
 
-    /// By how much the windows that an end announces are shifted; no branches.
+    /// By how much the windows that an end announces are shifted; of a flow that is not half-open.
     #[inline]
     pub fn shift(&self, side: Side) -> u32 {
-        let (first, second) = (self.scales & 15, self.scales >> 4);
-        let own = u32::from(if side as usize == 0 { first } else { second });
-        if (first == 15) | (second == 15) { 0 } else { own }
+        u32::from(self.c >> (side as usize * 8)) & 0xff
     }
 
     /// The window record for [`super::tcp::advance`].
@@ -253,11 +254,12 @@ impl Entry {
         self.scales = scale_bits(windows.scales[0]) | scale_bits(windows.scales[1]) << 4;
     }
 
-    /// Counts a packet of a flow that is not half-open, and starts its timer again.
+    /// Counts a packet of a flow that is not half-open, and starts its timer again. `now` is not before the moment of the last
+    /// packet. Bytes do not wrap in the time that machines exist.
     #[inline]
     pub fn refresh(&mut self, now: Now, bytes: u32) {
-        self.last = self.last.max(now.0);
-        let total = (u64::from(self.a) << 32 | u64::from(self.bytes)).saturating_add(u64::from(bytes));
+        self.last = now.0;
+        let total = (u64::from(self.a) << 32 | u64::from(self.bytes)).wrapping_add(u64::from(bytes));
         (self.bytes, self.a) = (total as u32, (total >> 32) as u32);
         self.b = self.b.saturating_add(1);
     }

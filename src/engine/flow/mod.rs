@@ -90,6 +90,29 @@ pub struct Again {
     pub side: Side,
 }
 
+/// What a SYN begins.
+const SYN_SENT: Opening = Opening { state: State::Tcp(TcpState::SynSent), is_picked_up: false };
+
+/// What a packet without a flow begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// State of the new flow.
+    state: State,
+    /// It is picked up in mid-stream.
+    is_picked_up: bool,
+}
+
+/// A packet that every layer has allowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowed {
+    /// Whether and how to remember it.
+    pub track: Track,
+    /// When it came.
+    pub now: Now,
+    /// Bytes on the wire, without frame check sequence.
+    pub bytes: u32,
+}
+
 /// The flows of one worker.
 #[derive(Debug)]
 pub struct Flows {
@@ -162,80 +185,76 @@ impl Flows {
     #[inline]
     fn look_at(&self, key: &Key, flow_key: FlowKey, is_low: bool, slot: Option<u32>, now: Now) -> Look {
         let nothing = |standing| Look { standing, plan: Plan::Nothing, again: None };
-        let found = slot.and_then(|slot| Some((slot, self.table.get(slot)?)));
-        let fresh = |state, windows, is_picked_up| Flow {
-            key: flow_key,
-            last: now,
-            windows,
-            bytes: 0,
-            packets: 0,
-            epoch: self.epoch,
-            state,
-            is_low_initiator: is_low,
-            is_picked_up,
-            is_groups_only: false,
-        };
-        match (key.protocol, found) {
-            (6, found) => self.look_tcp(key, is_low, found.as_ref(), fresh),
-            (_, Some((slot, flow))) => {
-                let side = flow.side(is_low);
-                let state =
-                    if flow.state == State::Udp && side == Side::Responder { State::UdpStream } else { flow.state };
-                self.belongs(slot, &flow, side, Plan::Update { slot, state, windows: flow.windows })
-            }
-            (17, None) => {
-                Look { plan: Plan::Insert(fresh(State::Udp, Windows::UNKNOWN, false)), ..nothing(Standing::New) }
-            }
-            (1 | 58, None) if (key.protocol == 58) == key.has(KeyBits::V6) => {
-                // An echo reply that no request asked for (GW-27).
-                if matches!(key.dport >> 8, 0 | 129) {
-                    return nothing(Standing::Invalid);
+        let Some((slot, flow)) = slot.and_then(|slot| Some((slot, self.table.get(slot)?))) else {
+            return match self.opening_of(key) {
+                Some(opening) => {
+                    let flow = self.fresh(key, flow_key, is_low, opening, now);
+                    Look { plan: Plan::Insert(flow), ..nothing(Standing::New) }
                 }
-                Look { plan: Plan::Insert(fresh(State::Icmp, Windows::UNKNOWN, false)), ..nothing(Standing::New) }
-            }
-            (_, None) => {
-                Look { plan: Plan::Insert(fresh(State::Other, Windows::UNKNOWN, false)), ..nothing(Standing::New) }
-            }
-        }
-    }
-
-    fn look_tcp(
-        &self,
-        key: &Key,
-        is_low: bool,
-        found: Option<&(u32, Flow)>,
-        fresh: impl Fn(State, Windows, bool) -> Flow,
-    ) -> Look {
-        let look = |standing, plan| Look { standing, plan, again: None };
-        let Some(segment) = Segment::of(key.tcp_flags) else { return look(Standing::Invalid, Plan::Nothing) };
-        let opening = || fresh(State::Tcp(TcpState::SynSent), tcp::opened(key), false);
-        let Some(&(slot, ref flow)) = found else {
-            return match segment {
-                Segment::Syn => look(Standing::New, Plan::Insert(opening())),
-                Segment::Ack if self.is_loose => {
-                    let picked_up = fresh(State::Tcp(TcpState::Established), Windows::UNKNOWN, true);
-                    look(Standing::New, Plan::Insert(picked_up))
-                }
-                _ => look(Standing::Invalid, Plan::Nothing),
+                None => nothing(Standing::Invalid),
             };
         };
-        let State::Tcp(state) = flow.state else { return look(Standing::Invalid, Plan::Nothing) };
         let side = flow.side(is_low);
+        let State::Tcp(state) = flow.state else {
+            let state = if flow.state == State::Udp && side == Side::Responder { State::UdpStream } else { flow.state };
+            return self.belongs(slot, &flow, side, Plan::Update { slot, state, windows: flow.windows });
+        };
+        let Some(segment) = Segment::of(key.tcp_flags) else { return nothing(Standing::Invalid) };
         match tcp::transition(state, side, segment) {
-            Transition::Invalid => look(Standing::Invalid, Plan::Nothing),
-            Transition::NewFlow => look(Standing::New, Plan::Replace { slot, flow: opening() }),
-            Transition::Ignored => self.belongs(slot, flow, side, Plan::Count { slot }),
+            Transition::Invalid => nothing(Standing::Invalid),
+            Transition::NewFlow => {
+                let flow = self.fresh(key, flow_key, is_low, SYN_SENT, now);
+                Look { plan: Plan::Replace { slot, flow }, ..nothing(Standing::New) }
+            }
+            Transition::Ignored => self.belongs(slot, &flow, side, Plan::Count { slot }),
             Transition::To(next) => {
                 let is_checked = !flow.is_picked_up && !key.has(KeyBits::NO_WINDOW);
                 let windows =
                     if is_checked { tcp::in_window(&flow.windows, state, side, key) } else { Some(flow.windows) };
                 match windows {
                     Some(windows) => {
-                        self.belongs(slot, flow, side, Plan::Update { slot, state: State::Tcp(next), windows })
+                        self.belongs(slot, &flow, side, Plan::Update { slot, state: State::Tcp(next), windows })
                     }
-                    None => look(Standing::Invalid, Plan::Nothing),
+                    None => nothing(Standing::Invalid),
                 }
             }
+        }
+    }
+
+    /// What a packet without a flow begins if it is allowed; `None`: it is invalid (GW-25, GW-27).
+    #[inline]
+    fn opening_of(&self, key: &Key) -> Option<Opening> {
+        let opening = |state| Some(Opening { state, is_picked_up: false });
+        match key.protocol {
+            6 => match Segment::of(key.tcp_flags)? {
+                Segment::Syn => Some(SYN_SENT),
+                Segment::Ack if self.is_loose => {
+                    Some(Opening { state: State::Tcp(TcpState::Established), is_picked_up: true })
+                }
+                _ => None,
+            },
+            17 => opening(State::Udp),
+            // An echo reply that no request asked for (GW-27).
+            1 | 58 if (key.protocol == 58) == key.has(KeyBits::V6) && matches!(key.dport >> 8, 0 | 129) => None,
+            1 | 58 if (key.protocol == 58) == key.has(KeyBits::V6) => opening(State::Icmp),
+            _ => opening(State::Other),
+        }
+    }
+
+    /// A new flow as its first packet begins it, the packet not counted.
+    #[inline]
+    fn fresh(&self, key: &Key, flow_key: FlowKey, is_low: bool, opening: Opening, now: Now) -> Flow {
+        Flow {
+            key: flow_key,
+            last: now,
+            windows: if opening == SYN_SENT { tcp::opened(key) } else { Windows::UNKNOWN },
+            bytes: 0,
+            packets: 0,
+            epoch: self.epoch,
+            state: opening.state,
+            is_low_initiator: is_low,
+            is_picked_up: opening.is_picked_up,
+            is_groups_only: false,
         }
     }
 
@@ -259,17 +278,10 @@ impl Flows {
         }
     }
 
-    /// Carries out the plan of an allowed packet of so many bytes. The error is the reason to deny it after all (GW-24). `vacancy`
-    /// is the hash of the packet's key if it is known that no entry has the key.
+    /// Carries out the plan of an allowed packet. The error is the reason to deny it after all (GW-24).
     #[inline]
-    pub fn commit(
-        &mut self,
-        plan: Plan,
-        track: Track,
-        now: Now,
-        bytes: u32,
-        vacancy: Option<u64>,
-    ) -> Result<(), Reason> {
+    pub fn commit(&mut self, plan: Plan, allowed: Allowed) -> Result<(), Reason> {
+        let Allowed { track, now, bytes } = allowed;
         match plan {
             Plan::Nothing => Ok(()),
             Plan::Count { slot } => {
@@ -292,25 +304,8 @@ impl Flows {
                 });
                 Ok(())
             }
-            Plan::Insert(_) | Plan::Replace { .. } if track == Track::None => Ok(()),
-            Plan::Insert(mut flow) => {
-                flow.count(bytes);
-                flow.is_groups_only = track == Track::GroupsOnly;
-                self.check_half_open(&flow, now)?;
-                let has_room = |table: &Table| table.used() < table.capacity();
-                if !has_room(&self.table) {
-                    self.table.reclaim(now, has_room);
-                }
-                if !has_room(&self.table) {
-                    let oldest = self.table.oldest_half_open().ok_or(Reason::FlowTableFull)?;
-                    self.table.remove(oldest);
-                }
-                let slot = match vacancy {
-                    Some(hash) => self.table.insert_vacant(&flow, hash),
-                    None => self.table.insert(flow),
-                };
-                slot.map(|_| ()).ok_or(Reason::FlowTableFull)
-            }
+            Plan::Insert(flow) => self.insert(flow, allowed, None),
+            Plan::Replace { .. } if track == Track::None => Ok(()),
             Plan::Replace { slot, mut flow } => {
                 flow.count(bytes);
                 flow.is_groups_only = track == Track::GroupsOnly;
@@ -319,6 +314,37 @@ impl Flows {
                 self.table.insert(flow).map(|_| ()).ok_or(Reason::FlowTableFull)
             }
         }
+    }
+
+    /// Puts a new flow in that its first packet begins. `vacancy` is the hash of its key if it is known that no entry has the key.
+    #[inline]
+    fn insert(&mut self, mut flow: Flow, allowed: Allowed, vacancy: Option<u64>) -> Result<(), Reason> {
+        if allowed.track == Track::None {
+            return Ok(());
+        }
+        flow.count(allowed.bytes);
+        flow.is_groups_only = allowed.track == Track::GroupsOnly;
+        self.check_half_open(&flow, allowed.now)?;
+        if self.table.used() >= self.table.capacity() {
+            self.make_room(allowed.now)?;
+        }
+        let slot = match vacancy {
+            Some(hash) => self.table.insert_vacant(&flow, hash),
+            None => self.table.insert(flow),
+        };
+        slot.map(|_| ()).ok_or(Reason::FlowTableFull)
+    }
+
+    /// Makes room in a full table: of expired flows, or else of the half-open one that was used least recently (GW-24).
+    #[cold]
+    fn make_room(&mut self, now: Now) -> Result<(), Reason> {
+        let has_room = |table: &Table| table.used() < table.capacity();
+        self.table.reclaim(now, has_room);
+        if !has_room(&self.table) {
+            let oldest = self.table.oldest_half_open().ok_or(Reason::FlowTableFull)?;
+            self.table.remove(oldest);
+        }
+        Ok(())
     }
 
     /// Whether a half-open flow may be made. Expired ones are reclaimed before it is refused (GW-24).

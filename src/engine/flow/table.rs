@@ -22,6 +22,9 @@ pub const NIL: u32 = u32::MAX;
 /// Blocks and ticks that one call with a budget may step over, besides what it looks at.
 const STEPS_PER_CALL: usize = 1024;
 
+/// Words of the filter of recent hashes: of the 1,024 bits a burst of new flows sets one in sixteen.
+const RECENT: usize = 16;
+
 /// A key of a burst, and where its flow is: [`Table::locate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(align(64))]
@@ -58,6 +61,9 @@ pub struct Table {
     credit: usize,
     /// Insertions and removals so far.
     changes: u64,
+    /// Changes when [`Table::locate`] was called last, and bits of the hashes that were inserted since.
+    located: u64,
+    recent: [u64; RECENT],
     seed: [u64; 2],
     /// By [`Entry::doing`].
     timeouts: [u64; 16],
@@ -77,6 +83,8 @@ impl Table {
             open_ends: [NIL; 2],
             credit: 0,
             changes: 0,
+            located: 0,
+            recent: [0; RECENT],
             seed,
             timeouts: std::array::from_fn(|doing| timeouts.get(doing.wrapping_sub(1)).copied().unwrap_or(0)),
         }
@@ -181,7 +189,8 @@ impl Table {
     /// Finds the slots of a burst whose rows are aimed. One phase per load, over all rows: read the buckets and fetch the entries,
     /// compare those. So the cache misses of a burst overlap; taken one at a time each would be waited for.
     #[inline]
-    pub fn locate(&self, rows: &mut [Row]) {
+    pub fn locate(&mut self, rows: &mut [Row]) {
+        (self.located, self.recent) = (self.changes, [0; RECENT]);
         let (buckets, entries, beyond): (_, &[Entry], &[Beyond]) = (self.buckets.view(), &self.entries, &self.beyond);
         for row in rows.iter_mut() {
             row.slot = buckets.candidate(row.hash, NIL);
@@ -211,6 +220,13 @@ impl Table {
     pub fn holds(&self, slot: u32, key: &FlowKey) -> bool {
         let is_like = self.entries.get(slot as usize).is_some_and(|entry| entry.resembles(key));
         is_like && (!key.is_v6() || self.beyond.get(slot as usize) == Some(&key.beyond))
+    }
+
+    /// Whether a key of this hash may have been inserted since so many changes: a key that had no slot then has none if not.
+    #[inline]
+    pub fn is_recent(&self, hash: u64, changes: u64) -> bool {
+        let (word, bit) = recent(hash);
+        self.located != changes || self.recent[word] & bit != 0
     }
 
     /// The slot of a key, its entry expired or not. Cost: one bucket and one entry; more for one in a hundred.
@@ -246,6 +262,8 @@ impl Table {
     pub fn insert_vacant(&mut self, flow: &Flow, hash: u64) -> Option<u32> {
         let slot = self.timers.take()?;
         self.changes += 1;
+        let (word, bit) = recent(hash);
+        self.recent[word] |= bit;
         self.buckets.insert(hash, slot);
         if let Some(entry) = self.entries.get_mut(slot as usize) {
             *entry = Entry::new(flow);
@@ -393,6 +411,12 @@ impl Table {
             entry.renumber(renumber(entry.epoch()));
         }
     }
+}
+
+/// Where a hash stands in the filter of recent ones.
+#[inline]
+fn recent(hash: u64) -> (usize, u64) {
+    ((hash >> 6) as usize % RECENT, 1 << (hash & 63))
 }
 
 #[cfg(test)]
