@@ -182,19 +182,19 @@ impl<T: Trace, L: LookUps> Walk<'_, '_, T, L> {
 
 /// A governing endpoint on the way of one packet.
 #[derive(Clone, Copy)]
-struct Governor {
+struct Governor<'p> {
     index: u32,
-    scopes: EndpointScopes,
+    scopes: &'p EndpointScopes,
     /// Untracked or preDNAT rules allowed: its later stages are skipped.
     skips: bool,
     /// It allowed untracked.
     is_untracked: bool,
 }
 
-impl Governor {
-    fn new(program: &Program, index: Option<u32>) -> Option<Governor> {
+impl<'p> Governor<'p> {
+    fn new(program: &'p Program, index: Option<u32>) -> Option<Governor<'p>> {
         let index = index?;
-        Some(Governor { index, scopes: *program.endpoint(index)?, skips: false, is_untracked: false })
+        Some(Governor { index, scopes: program.endpoint(index)?, skips: false, is_untracked: false })
     }
 
     fn subject(&self) -> Subject {
@@ -286,9 +286,9 @@ fn inbound<T: Trace, L: LookUps>(
     standing: Standing,
 ) -> Result<Judgement, Decision> {
     let (program, family) = (walk.program, key.family());
-    let (local, remote) = (*program.place(family, key.dst), *program.place(family, key.src));
+    let (local, remote) = (program.place(family, key.dst), program.place(family, key.src));
     let flow = std::mem::replace(&mut walk.flow, FlowState::None);
-    walk.acl(Direction::Inbound, &local, &remote)?;
+    walk.acl(Direction::Inbound, local, remote)?;
     walk.flow = flow;
 
     let by_flow = matches!(standing, Standing::Established | Standing::Related);
@@ -323,7 +323,7 @@ fn inbound<T: Trace, L: LookUps>(
         walk.flow = FlowState::Untracked;
     }
 
-    let view = if is_untracked { None } else { service(program, key, &local) };
+    let view = if is_untracked { None } else { service(program, key, local) };
     if standing == Standing::Invalid && !is_untracked {
         let is_pod = |address| program.place(family, address).pod != [NONE; 2];
         let backends = view.map_or(&[][..], |v| backends(program, v));
@@ -361,7 +361,7 @@ fn inbound<T: Trace, L: LookUps>(
             own.ask_host(walk, Stage::HostForward, own.scopes.forward_in)?;
         }
         if let Some(stand_in) = &stand_in {
-            let scopes = &stand_in.scopes;
+            let scopes = stand_in.scopes;
             let scope = if host == Stage::HostForward { scopes.forward_in } else { scopes.normal_in };
             stand_in.ask_host(walk, host, scope)?;
         }
@@ -386,7 +386,7 @@ fn outbound<T: Trace, L: LookUps>(
     standing: Standing,
 ) -> Result<Judgement, Decision> {
     let (program, family) = (walk.program, key.family());
-    let (local, remote) = (*program.place(family, key.src), *program.place(family, key.dst));
+    let (local, remote) = (program.place(family, key.src), program.place(family, key.dst));
     let mut own = Governor::new(program, program.downlink);
     let (stand_in, is_segment) = match local.stand_in {
         StandIn::None => (None, false),
@@ -406,7 +406,7 @@ fn outbound<T: Trace, L: LookUps>(
     walk.flow = flow;
 
     if matches!(standing, Standing::Established | Standing::Related) {
-        walk.acl(Direction::Outbound, &local, &remote)?;
+        walk.acl(Direction::Outbound, local, remote)?;
         return Ok(by_state(walk, standing));
     }
     let governors = [&own, &stand_in];
@@ -445,7 +445,7 @@ fn outbound<T: Trace, L: LookUps>(
     if standing == Standing::New {
         walk.must(Stage::Sg, Subject::Groups, groups)?;
     }
-    walk.acl(Direction::Outbound, &local, &remote)?;
+    walk.acl(Direction::Outbound, local, remote)?;
     Ok(finish(walk, standing, is_untracked, groups != NONE))
 }
 
