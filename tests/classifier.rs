@@ -433,7 +433,7 @@ fn what_does_not_fit_the_memory_falls_back_and_then_is_refused() {
 
 #[test]
 fn policies_that_do_not_fit_are_refused_with_the_sizes_and_a_cure() {
-    let (policy, site) = random::policy(1);
+    let (policy, site) = random::policies::policy(1);
     let mut findings = Diagnostics::new();
     let options = Options { memory: 100_000, ..Options::default() };
     assert!(compile(&policy, &site, &options, &mut findings).is_none());

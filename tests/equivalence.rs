@@ -52,7 +52,7 @@ fn compiled_equals_reference_equals_traced() {
     let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
     let mut aims: BTreeMap<String, u32> = BTreeMap::new();
     for seed in 0..seeds() {
-        let (policy, site) = random::policy(seed);
+        let (policy, site) = random::policies::policy(seed);
         let mut findings = Diagnostics::new();
         let Some(program) = compile(&policy, &site, &Options::default(), &mut findings) else {
             let only_known = findings.iter().all(|d| d.code != "internal");
@@ -64,12 +64,12 @@ fn compiled_equals_reference_equals_traced() {
         *seen.entry("long list").or_default() += u32::from(program.classifier.shapes().iter().any(is_long));
         let dice = &mut Dice::new(seed ^ 0xabcd);
         for n in 0..60 {
-            let key = match random::near_rule(dice, &policy).filter(|_| n % 2 == 0) {
+            let key = match random::packets::near_rule(dice, &policy).filter(|_| n % 2 == 0) {
                 Some((key, aim)) => {
                     *aims.entry(format!("{aim:?}")).or_default() += 1;
                     key
                 }
-                None => random::packet(dice, &policy),
+                None => random::packets::packet(dice, &policy),
             };
             let standing = *dice.pick(&STANDINGS);
             let expected = reference::judge(&policy, &site, &key, standing);
@@ -163,7 +163,7 @@ fn by_owners(program: &Arc<Program>, arrivals: &[Arrival], workers: u32) -> Vec<
 fn any_burst_split_and_any_number_of_workers_decide_alike() {
     let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
     for seed in 0..seeds() / 10 {
-        let (policy, site) = random::policy(seed);
+        let (policy, site) = random::policies::policy(seed);
         let options = Options { workers: 5, ..Options::default() };
         let Some(program) = compile(&policy, &site, &options, &mut Diagnostics::new()) else { continue };
         let program = Arc::new(program);

@@ -42,14 +42,14 @@ type Change = fn(&mut Dice, &mut Policy, &mut Site) -> usize;
 fn check(name: &str, change: Change, logs: fn(u8, u8) -> bool) {
     let (mut changed, mut verdicts) = (0, BTreeMap::new());
     for seed in 0..700 {
-        let (before, site) = random::policy(seed);
+        let (before, site) = random::policies::policy(seed);
         let dice = &mut Dice::new(seed ^ 0x77);
         let (mut after, mut site_after) = (before.clone(), site.clone());
         let count = change(dice, &mut after, &mut site_after);
         let (Some(first), Some(second)) = (program(&before, &site), program(&after, &site_after)) else { continue };
         changed += count;
         for n in 0..40 {
-            let key = random::packet(dice, &before);
+            let key = random::packets::packet(dice, &before);
             let ((one, one_logs), (two, two_logs)) = (result(&first, &key), result(&second, &key));
             assert_eq!(one, two, "{name}: seed {seed} packet {n} {key:?}\n{before:#?}\n{after:#?}");
             assert!(
