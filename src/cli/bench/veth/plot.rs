@@ -4,11 +4,20 @@ use std::fmt::Write;
 
 /// Size of a drawing and of the part with the curves, in pixels.
 const WIDTH: f64 = 860.0;
-const HEIGHT: f64 = 360.0;
+const LEAST_HEIGHT: f64 = 364.0;
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 300.0;
 const TOP: f64 = 20.0;
-const BOTTOM: f64 = 50.0;
+const BOTTOM: f64 = 54.0;
+
+/// Height of a line of the legend.
+const LINE: f64 = 18.0;
+/// Width of a character, about, and what is left free between two texts.
+const CHARACTER: f64 = 7.0;
+const GAP: f64 = 4.0;
+/// How far below the axis its numbers stand, and where those that have no room beside the one before; then what it shows.
+const NUMBERS: [f64; 2] = [16.0, 29.0];
+const LABEL: f64 = 46.0;
 
 /// Colours that people with any colour vision tell apart (Okabe and Ito), then again dashed.
 const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999"];
@@ -97,6 +106,18 @@ fn short(value: f64) -> String {
     if text.is_empty() { "0".to_owned() } else { text.to_owned() }
 }
 
+/// Texts by the middle and the number of characters, from left to right, to the row of each: the second where the first has no room.
+fn rows(texts: &[(f64, usize)]) -> Vec<usize> {
+    let mut end = f64::MIN;
+    let row = |&(middle, characters): &(f64, usize)| {
+        let half = characters as f64 * CHARACTER / 2.0;
+        let is_free = middle - half >= end;
+        end = if is_free { middle + half + GAP } else { end };
+        usize::from(!is_free)
+    };
+    texts.iter().map(row).collect()
+}
+
 /// Text that may stand in a page.
 pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
@@ -108,33 +129,31 @@ impl Plot {
         let points = || self.series.iter().flat_map(|(_, points)| points);
         let x = Range::of(points().map(|point| point.0), &self.x);
         let y = Range::of(points().map(|point| point.1), &self.y);
-        let (inner_width, inner_height) = (WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
+        let height = LEAST_HEIGHT.max(2.0 * TOP + LINE * self.series.len() as f64);
+        let (inner_width, inner_height) = (WIDTH - LEFT - RIGHT, height - TOP - BOTTOM);
         let across = |value: f64| LEFT + x.place(value) * inner_width;
         let up = |value: f64| TOP + (1.0 - y.place(value)) * inner_height;
         let (right, bottom) = (LEFT + inner_width, TOP + inner_height);
         let mut svg =
-            format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" xmlns=\"http://www.w3.org/2000/svg\">\n");
+            format!("<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" xmlns=\"http://www.w3.org/2000/svg\">\n");
         let ticks = |axis: &Axis, range: &Range| if axis.ticks.is_empty() { range.ticks() } else { axis.ticks.clone() };
         for (value, text) in ticks(&self.y, &y) {
             let at = up(value);
             let _ = writeln!(svg, "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{right}\"/>");
             let _ = writeln!(svg, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>", LEFT - 6.0, at + 4.0);
         }
-        for (value, text) in ticks(&self.x, &x) {
-            let at = across(value);
+        let numbers = ticks(&self.x, &x);
+        let places: Vec<(f64, usize)> = numbers.iter().map(|(value, text)| (across(*value), text.len())).collect();
+        for ((value, text), row) in numbers.iter().zip(rows(&places)) {
+            let (at, below) = (across(*value), bottom + NUMBERS[row]);
             let _ = writeln!(svg, "<path class=\"grid\" d=\"M{at:.1} {TOP}V{bottom}\"/>");
-            let _ = writeln!(
-                svg,
-                "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
-                bottom + 18.0,
-                escaped(&text)
-            );
+            let _ = writeln!(svg, "<text x=\"{at:.1}\" y=\"{below}\" text-anchor=\"middle\">{}</text>", escaped(text));
         }
         let _ = writeln!(
             svg,
             "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
             LEFT + inner_width / 2.0,
-            bottom + 40.0,
+            bottom + LABEL,
             escaped(self.x.label)
         );
         let middle = TOP + inner_height / 2.0;
@@ -162,7 +181,7 @@ impl Plot {
                     short(*px)
                 );
             }
-            let at = TOP + 10.0 + 18.0 * number as f64;
+            let at = TOP + 10.0 + LINE * number as f64;
             let _ = writeln!(
                 svg,
                 "<path class=\"line\" stroke=\"{colour}\"{dash} d=\"M{} {at}h22\"/><text x=\"{}\" y=\"{}\">{}</text>",
@@ -199,6 +218,29 @@ mod tests {
                     assert!((LEFT..=WIDTH).contains(&place.parse().unwrap()), "{place}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn numbers_that_have_no_room_side_by_side_stand_in_two_rows() {
+        for (places, expected) in [
+            (&[(10.0, 4), (50.0, 4), (90.0, 4)][..], &[0, 0, 0][..]),
+            (&[(10.0, 4), (44.0, 4), (70.0, 4)], &[0, 0, 1]),
+            (&[(10.0, 4), (30.0, 4), (50.0, 4), (90.0, 4)], &[0, 1, 0, 0]),
+            (&[], &[]),
+        ] {
+            assert_eq!(rows(places), expected, "{places:?}");
+        }
+    }
+
+    #[test]
+    fn the_legend_of_many_curves_has_room() {
+        for count in [1, 18, 40] {
+            let series = (0..count).map(|n| (format!("curve {n}"), vec![(1.0, 1.0)])).collect();
+            let svg = Plot { x: axis(Scale::Linear), y: axis(Scale::Linear), series }.svg();
+            let height: f64 = svg.split('"').nth(1).unwrap().split(' ').nth(3).unwrap().parse().unwrap();
+            let last = svg.rsplit("y=\"").next().unwrap().split('"').next().unwrap().parse::<f64>().unwrap();
+            assert!(last <= height && height <= f64::from(count).mul_add(LINE, LEAST_HEIGHT), "{last} {height}");
         }
     }
 
