@@ -357,8 +357,12 @@ impl Table {
         self.reclaim(now, |_| false)
     }
 
-    /// Reclaims entries that have expired until there are enough; returns how many. Cost: nothing while none is due, else one
-    /// block at a time; over time each block is looked at no more often than one of its flows could have expired.
+    /// Reclaims entries that have expired until there are enough; returns how many. Exact: if there are not enough in the end, no
+    /// entry has expired, so that no flow is refused in favour of one that has (GW-24).
+    ///
+    /// Cost: nothing while none is due, else one block at a time; over time each block is looked at no more often than one of its
+    /// flows could have expired. A flood that finds the table full pays for a block once, not once a packet. One call reads the
+    /// whole table at most: if all blocks fall due between two packets and every flow in them went on.
     pub fn reclaim(&mut self, now: Now, is_enough: impl Fn(&Table) -> bool) -> usize {
         self.walk(now, &mut Walk::new(usize::MAX), usize::MAX, is_enough)
     }
