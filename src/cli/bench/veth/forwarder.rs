@@ -217,12 +217,12 @@ impl Site<'_> {
                 work(&control)
             });
             let ended = gateway.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            let message = match (ended, done) {
-                (Ok(_), Some(done)) => return Ok(done),
-                (Ok(_), None) => "the forwarder ended before it began".to_owned(),
-                (Err(error), _) => error.to_string(),
-            };
-            Err(LabError::Gateway { message, exit: Some(5) })
+            match (ended, done) {
+                (Ok(_), Some(done)) => Ok(done),
+                // Ended in order before it began: by a signal, which is for the whole run.
+                (Ok(_), None) => Err(LabError::Interrupted),
+                (Err(error), _) => Err(LabError::Gateway { message: error.to_string(), exit: Some(5) }),
+            }
         })
     }
 }
