@@ -2,6 +2,8 @@
 //! otherwise. Every run is bounded in time and packets.
 
 use std::process::{Command, Output};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -69,6 +71,31 @@ fn traffic_of_all_kinds_crosses_the_gateway_whole() {
     let text = lab.run(&["gen", "--count", "1"]);
     let text = String::from_utf8_lossy(&text.stdout);
     assert!(text.contains("received 1, lost 0, duplicated 0, reordered 0"), "{text}");
+}
+
+/// A packet that waited for a burst to fill would come when the next one does, or never.
+#[test]
+fn a_lone_packet_crosses_an_idle_box_and_waits_for_no_other() {
+    for queues in ["1", "2"] {
+        let Some(lab) = TestLab::up("lone", &["--queues", queues]) else { return };
+        let sides = [("gen/gen0", "198.18.0"), ("workers/wk0", "198.19.0")];
+        for [(from, near), (to, far)] in [sides, [sides[1], sides[0]]] {
+            // With two workers some of the pairs belong to the one that does not receive them.
+            for host in 1..=4 {
+                // The box sleeps by then.
+                thread::sleep(Duration::from_millis(200));
+                let (src, dst) = (format!("{near}.{host}"), format!("{far}.{host}"));
+                let run = ["--from", from, "--to", to, "--src", &src, "--dst", &dst, "--count", "1", "--strict"];
+                assert_clean(&lab.generate(&run, 0)["ways"][0], 1);
+            }
+        }
+        // Half a second lies between one and the next.
+        let run = ["--rate", "2", "--duration", "3", "--count", "4", "--flows", "4", "--both-ways", "--strict"];
+        for way in lab.generate(&run, 0)["ways"].as_array().unwrap() {
+            assert_clean(way, 4);
+            assert!(number(&way["delay_ns"], "max") < 500_000_000, "none waits for the next: {way}");
+        }
+    }
 }
 
 #[test]
