@@ -384,13 +384,18 @@ fn work<J: Judge, T: Tap>(
 }
 
 /// Lets this thread run when workers leave time: where they have a core each there is always some, and where they share one with
-/// control, reading and compiling a policy must not cost packets. Threads that it starts later do the same.
+/// control, reading and compiling a policy must not cost packets. Threads that it starts later do the same. Once for a thread: it
+/// steps down from where it stands, as workers that it has started stay where they are.
 pub fn give_way() {
-    /// A tenth of a worker's share (`sched(7)`: each step is worth about a quarter).
-    const NICE: i32 = 10;
+    /// A tenth of a worker's share, whatever that is (`sched(7)`: each step is worth about a quarter).
+    const STEPS: i32 = 10;
     // A system that does not allow it shares evenly, which only costs speed.
-    let _ = rustix::process::setpriority_process(None, NICE);
+    let _ = rustix::process::getpriority_process(None)
+        .and_then(|own| rustix::process::setpriority_process(None, own.saturating_add(STEPS).min(LOWEST)));
 }
+
+/// The lowest priority that there is.
+const LOWEST: i32 = 19;
 
 /// Whether all workers have come to their loop; false when one has gone or the run is to stop already.
 fn wait_until_ready(inbox: &Receiver<Event>, workers: usize) -> bool {
@@ -487,4 +492,28 @@ fn describe(ports: &[PortReport; 2], workers: usize) -> String {
 fn said(panic: Box<dyn std::any::Any + Send>) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_gives_way_to_those_it_stood_beside_wherever_that_is() {
+        let here = || rustix::process::getpriority_process(None).unwrap();
+        let beside = here();
+        // Going up needs a privilege; without it the test stays where it is.
+        for start in [beside, -15, 12] {
+            let stands = move || {
+                let _ = rustix::process::setpriority_process(None, start);
+                let before = here();
+                give_way();
+                let started_later = thread::spawn(here).join().unwrap();
+                (before, here(), started_later)
+            };
+            let (before, after, later) = thread::spawn(stands).join().unwrap();
+            assert_eq!((after, later), ((before + 10).min(LOWEST), after));
+        }
+        assert_eq!(here(), beside, "no other thread moves");
+    }
 }
