@@ -1,31 +1,30 @@
 //! `ringwall replay`: captures through the packet line, as fast as it goes or as fast as they came, and what became of them.
 
-use std::cell::RefCell;
-use std::fs::File;
-use std::io::{BufWriter, Write};
+mod account;
+mod recorder;
+pub(super) mod sort;
+pub(super) mod turn;
+
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use clap::{Args, ValueEnum};
-use hdrhistogram::Histogram;
-use serde::Serialize;
+use clap::Args;
 
+use self::account::{Share, Summary};
+use self::recorder::Recorder;
+use self::sort::sorter;
+use self::turn::{Meter, Speed, play};
 use super::arguments::{GatewayArguments, Output, exit};
 use super::flow_view::FlowView;
-use super::summary::{self, Row, RuleRow};
-use super::verdict::Line as VerdictLine;
 use super::{findings, print, run as run_verb};
-use crate::base::address::{Direction, Family, range};
+use crate::base::address::Direction;
 use crate::base::diagnostic::did_you_mean;
 use crate::base::id::WorkerId;
-use crate::base::site::Site;
-use crate::base::time::Now;
 use crate::control::load::{Loaded, load};
-use crate::engine::{Batch, Counters, Program, Verdict};
-use crate::io::pcap::{Capture, CaptureError, CapturePort, Merge, PcapngWriter, Record, Seen, Sorter};
-use crate::packet::{Key, Options, Parsed, Tuple, parse};
-use crate::worker::{EngineJudge, Fates, Judge, Judged, Line, Tap};
+use crate::io::pcap::{Capture, CaptureError, CapturePort, Merge};
+use crate::worker::{EngineJudge, Fates, Judge, Line, NoTap};
 
 /// Arguments of `ringwall replay`.
 #[derive(Debug, Args)]
@@ -58,12 +57,6 @@ pub struct ReplayArguments {
     output: Output,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Speed {
-    Max,
-    Original,
-}
-
 /// Why a replay ended early.
 #[derive(Debug, thiserror::Error)]
 enum ReplayError {
@@ -77,19 +70,9 @@ enum ReplayError {
 
 /// Which side the packets of a capture count as received on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
+pub(super) enum Side {
     Fixed(Direction),
     BySegment,
-}
-
-/// What one worker did.
-struct Share {
-    counters: Counters,
-    fates: Fates,
-    latency: Histogram<u64>,
-    flows: FlowView,
-    busy: Duration,
-    verdicts: Vec<(u64, String)>,
 }
 
 /// Replays; returns the exit code.
@@ -135,7 +118,7 @@ fn replay(arguments: &ReplayArguments, loaded: &Loaded, captures: &[(Side, PathB
     let seed = run_verb::seed();
     let start = Instant::now();
     let mut shares: Vec<Share> = if workers == 1 {
-        vec![work(arguments, loaded, captures, WorkerId(0), seed, true)?]
+        vec![work(arguments, loaded, captures, WorkerId(0), seed)?]
     } else {
         if arguments.passed.is_some() || arguments.dropped.is_some() {
             let note =
@@ -143,7 +126,7 @@ fn replay(arguments: &ReplayArguments, loaded: &Loaded, captures: &[(Side, PathB
             print::talk(&format!("note: {note}\n"));
         }
         thread::scope(|scope| {
-            let spawn = |w| scope.spawn(move || work(arguments, loaded, captures, WorkerId(w), seed, false));
+            let spawn = |w| scope.spawn(move || work(arguments, loaded, captures, WorkerId(w), seed));
             let all: Vec<_> = (0..workers).map(spawn).collect();
             all.into_iter().map(|worker| worker.join().map_err(|_| ReplayError::Defect)?).collect::<Result<_, _>>()
         })?
@@ -152,7 +135,7 @@ fn replay(arguments: &ReplayArguments, loaded: &Loaded, captures: &[(Side, PathB
     if let Some(path) = arguments.verdicts.as_ref().filter(|_| workers > 1) {
         let mut lines: Vec<(u64, String)> = shares.iter_mut().flat_map(|s| s.verdicts.drain(..)).collect();
         lines.sort_unstable_by_key(|line| line.0);
-        let mut out = create(path)?;
+        let mut out = recorder::create(path)?;
         for (_, line) in lines {
             writeln!(out, "{line}").map_err(|e| ReplayError::Write(path.display().to_string(), e))?;
         }
@@ -166,121 +149,8 @@ fn replay(arguments: &ReplayArguments, loaded: &Loaded, captures: &[(Side, PathB
     Ok(print::result(&text, exit::DONE))
 }
 
-fn create(path: &Path) -> Result<BufWriter<File>, ReplayError> {
-    File::create(path)
-        .map(|file| BufWriter::with_capacity(1 << 18, file))
-        .map_err(|e| ReplayError::Write(path.display().to_string(), e))
-}
-
-/// Where frames and verdicts are written on the way.
-struct Recorder<'a> {
-    program: &'a Program,
-    verdicts: Verdicts,
-    passed: Option<(String, PcapngWriter<BufWriter<File>>)>,
-    dropped: Option<(String, PcapngWriter<BufWriter<File>>)>,
-    offset: u64,
-    error: Option<ReplayError>,
-}
-
-enum Verdicts {
-    None,
-    File(String, BufWriter<File>),
-    Kept(Vec<(u64, String)>),
-}
-
-impl Recorder<'_> {
-    fn write(&mut self, seen: &Judged<'_>) -> Result<(), ReplayError> {
-        let n = seen.number + self.offset;
-        let line = |program| VerdictLine::new(program, n, seen.decision);
-        match &mut self.verdicts {
-            Verdicts::None => {}
-            Verdicts::File(name, out) => {
-                writeln!(out, "{}", line(self.program).json()).map_err(|e| ReplayError::Write(name.clone(), e))?;
-            }
-            Verdicts::Kept(lines) => lines.push((n, line(self.program).json())),
-        }
-        let (target, comment) = match seen.decision.verdict() {
-            Verdict::Allow => (&mut self.passed, None),
-            Verdict::Deny => (&mut self.dropped, Some(line(self.program).comment())),
-        };
-        if let Some((name, writer)) = target {
-            let record = Record { time: seen.now, bytes: seen.frame, original_length: seen.frame.len() as u32 };
-            writer
-                .write(seen.direction as usize, &record, Seen::Received, comment.as_deref())
-                .map_err(|e| ReplayError::Write(name.clone(), e))?;
-        }
-        Ok(())
-    }
-}
-
-impl Tap for Recorder<'_> {
-    fn judged(&mut self, seen: Judged<'_>) {
-        if self.error.is_none() {
-            self.error = self.write(&seen).err();
-        }
-    }
-}
-
-/// Sides, ownership and the clock of one worker's captures.
-fn sorter(
-    sides: Vec<Side>,
-    site: &Site,
-    loaded: &Loaded,
-    worker: WorkerId,
-    workers: u32,
-    seed: [u64; 2],
-) -> Option<Sorter> {
-    if sides.iter().all(|side| *side != Side::BySegment) && workers == 1 {
-        return None;
-    }
-    let by_segment = sides.contains(&Side::BySegment);
-    let segments: Vec<(Family, u128, u128)> = site
-        .segments
-        .iter()
-        .flat_map(|segment| segment.cidrs.iter().map(|c| (c.network, c.length)))
-        .chain(loaded.policy.subnets.iter().map(|s| (s.cidr.network(), s.cidr.prefix_len())))
-        .map(|(network, length)| {
-            let (first, last) = range(network, length);
-            (Family::of(network), first, last)
-        })
-        .collect();
-    let options = loaded.options();
-    let batch = RefCell::new(Batch::new());
-    Some(Box::new(move |bytes, side| {
-        let mut direction = side;
-        if by_segment {
-            let (mut key, mut quote) = (Key::EMPTY, Tuple::default());
-            let parsed = parse(bytes, side, &options, &mut key, &mut quote);
-            let is_inside =
-                segments.iter().any(|&(f, first, last)| f == key.family() && (first..=last).contains(&key.src));
-            let has_source = !matches!(parsed, Parsed::Pass(_));
-            direction = if has_source && is_inside { Direction::Outbound } else { Direction::Inbound };
-        }
-        if workers > 1 && owner(&mut batch.borrow_mut(), bytes, direction, &options, workers, seed) != worker {
-            return None;
-        }
-        Some(direction)
-    }))
-}
-
-/// The worker that owns a frame's flow; frames without one belong to the first.
-fn owner(
-    batch: &mut Batch,
-    bytes: &[u8],
-    direction: Direction,
-    options: &Options,
-    workers: u32,
-    seed: [u64; 2],
-) -> WorkerId {
-    batch.clear();
-    match batch.add(bytes, direction, Now(0), options) {
-        Some(at) => batch.owner(at, WorkerId(0), workers, seed),
-        None => WorkerId(0),
-    }
-}
-
 /// Opens the captures; the directions of those that go by segment are found packet by packet.
-fn merge(captures: &[(Side, PathBuf)]) -> Result<Merge, CaptureError> {
+pub(super) fn merge(captures: &[(Side, PathBuf)]) -> Result<Merge, CaptureError> {
     let open = |(side, path): &(Side, PathBuf)| {
         let direction = match side {
             Side::Fixed(direction) => *direction,
@@ -298,255 +168,39 @@ fn work(
     captures: &[(Side, PathBuf)],
     worker: WorkerId,
     seed: [u64; 2],
-    is_alone: bool,
 ) -> Result<Share, ReplayError> {
     let settings = loaded.settings(worker, arguments.workers as usize, seed);
-    let ports = ["uplink", "downlink"];
-    let name = |path: &Path| if is_alone { path.to_path_buf() } else { numbered(path, worker) };
-    let pcapng = |path: &Option<PathBuf>| match path {
-        Some(path) => {
-            let path = name(path);
-            let shown = path.display().to_string();
-            let writer = PcapngWriter::create(&path, &ports).map_err(|e| ReplayError::Write(shown.clone(), e))?;
-            Ok::<_, ReplayError>(Some((shown, writer)))
-        }
-        None => Ok(None),
-    };
-    let verdicts = match &arguments.verdicts {
-        Some(path) if is_alone => Verdicts::File(path.display().to_string(), create(path)?),
-        Some(_) => Verdicts::Kept(Vec::new()),
-        None => Verdicts::None,
-    };
-    let mut recorder = Recorder {
-        program: &loaded.program,
-        verdicts,
-        passed: pcapng(&arguments.passed)?,
-        dropped: pcapng(&arguments.dropped)?,
-        offset: 0,
-        error: None,
-    };
+    let mut recorder = Recorder::create(arguments, &loaded.program, worker)?;
     let mut judge = Some(EngineJudge::new(loaded.load(), &settings));
-    let mut share = Share {
-        counters: Counters::default(),
-        fates: Fates::default(),
-        latency: histogram(),
-        flows: FlowView::default(),
-        busy: Duration::ZERO,
-        verdicts: Vec::new(),
-    };
+    let sides: Vec<Side> = captures.iter().map(|c| c.0).collect();
+    let (mut meter, mut fates) = (Meter::new(), Fates::default());
     // How far the clock of this turn is ahead of the captures' own.
     let mut ahead = 0;
     for _ in 0..arguments.repeat {
-        let sides = captures.iter().map(|c| c.0).collect();
-        let sorter = sorter(sides, &loaded.plan.site, loaded, worker, arguments.workers, seed);
+        let sorter = sorter(&sides, loaded, worker, arguments.workers, seed);
         let [source, beside] = CapturePort::pair(merge(captures)?, sorter);
-        let source = source.ahead_by(ahead);
         let Some(taken) = judge.take() else { break };
-        let mut line = Line::new(source, beside, taken);
-        let started = Instant::now();
-        loop {
-            let before = Instant::now();
-            let moved = line.burst(Direction::Inbound, Now(0), &mut recorder);
-            let elapsed = before.elapsed();
-            if moved > 0 {
-                share.busy += elapsed;
-                let each = elapsed.as_nanos() as u64 / moved as u64;
-                share.latency.saturating_record(each);
-                share.latency.saturating_record_n(each, moved as u64 - 1);
-                if arguments.speed == Speed::Original {
-                    let (first, last) = line.ports()[0].span();
-                    let due = Duration::from_nanos(last.0.saturating_sub(first.0));
-                    thread::sleep(due.saturating_sub(started.elapsed()));
-                }
-            } else if line.ports()[0].is_finished() {
-                break;
-            }
-        }
-        if let Some(error) = line.ports_mut()[0].take_error() {
-            return Err(error.into());
-        }
-        if let Some(error) = recorder.error.take() {
-            return Err(error);
-        }
+        let mut line = Line::new(source.ahead_by(ahead), beside, taken);
+        match &mut recorder {
+            Some(recorder) => play(&mut line, recorder, arguments.speed, u64::MAX, &mut meter)?,
+            None => play(&mut line, &mut NoTap, arguments.speed, u64::MAX, &mut meter)?,
+        };
         let source = &line.ports()[0];
-        recorder.offset += source.numbered();
+        if let Some(recorder) = &mut recorder {
+            if let Some(error) = recorder.error.take() {
+                return Err(error);
+            }
+            recorder.offset += source.numbered();
+        }
         let (first, last) = source.span();
         ahead += last.since(first) + 1_000;
-        share.fates.merge(line.fates());
+        fates.merge(line.fates());
         judge = Some(line.into_judge());
     }
-    if let Some(judge) = &judge {
-        share.counters = judge.counters().clone();
-        share.flows = FlowView::of(judge.engine().flows().table().iter());
-    }
-    finish(recorder, &mut share)?;
-    Ok(share)
-}
-
-fn finish(recorder: Recorder<'_>, share: &mut Share) -> Result<(), ReplayError> {
-    match recorder.verdicts {
-        Verdicts::None => {}
-        Verdicts::File(name, mut out) => out.flush().map_err(|e| ReplayError::Write(name, e))?,
-        Verdicts::Kept(lines) => share.verdicts = lines,
-    }
-    for (name, writer) in [recorder.passed, recorder.dropped].into_iter().flatten() {
-        let flushed = writer.finish().and_then(|mut out| out.flush());
-        flushed.map_err(|e| ReplayError::Write(name, e))?;
-    }
-    Ok(())
-}
-
-/// `drops.pcapng` of worker 1 is `drops.1.pcapng`.
-fn numbered(path: &Path, worker: WorkerId) -> PathBuf {
-    let ending = path.extension().map_or(String::new(), |e| format!(".{}", e.to_string_lossy()));
-    path.with_extension(format!("{}{ending}", worker.0))
-}
-
-#[derive(Debug, Serialize)]
-struct Latency {
-    p50: u64,
-    p90: u64,
-    p99: u64,
-    #[serde(rename = "p99.9")]
-    p999: u64,
-    max: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct WorkerRow {
-    worker: usize,
-    packets: u64,
-    flows: usize,
-    seconds: f64,
-}
-
-#[derive(Debug, Serialize)]
-struct Summary {
-    packets: u64,
-    bytes: u64,
-    allowed: u64,
-    denied: u64,
-    seconds: f64,
-    packets_per_second: f64,
-    nanoseconds_per_packet: f64,
-    latency_ns: Latency,
-    reasons: Vec<Row>,
-    top_denied: Vec<RuleRow>,
-    flows: usize,
-    #[serde(flatten)]
-    flows_view: FlowView,
-    logs: u64,
-    checksums_completed: u64,
-    workers: Vec<WorkerRow>,
-    #[serde(skip)]
-    histogram: String,
-}
-
-impl Summary {
-    fn new(program: &Program, shares: &[Share], elapsed: Duration) -> Summary {
-        let (mut counters, mut fates) = (Counters::default(), Fates::default());
-        let mut latency = histogram();
-        let mut flows = FlowView::default();
-        for share in shares {
-            flows.merge(&share.flows);
-            counters.merge(&share.counters);
-            fates.merge(&share.fates);
-            // Both histograms have the same bounds.
-            let _ = latency.add(&share.latency);
-        }
-        let sum = |verdict: Verdict, of: fn(&crate::engine::counters::Tally) -> u64| -> u64 {
-            counters.reasons.iter().flat_map(|d| &d[verdict.index()]).map(of).sum()
-        };
-        let allowed = sum(Verdict::Allow, |t| t.packets);
-        let denied = sum(Verdict::Deny, |t| t.packets);
-        let packets = allowed + denied;
-        let seconds = elapsed.as_secs_f64();
-        let busy: f64 = shares.iter().map(|s| s.busy.as_secs_f64()).sum();
-        let at = |quantile| latency.value_at_quantile(quantile);
-        let row = |(worker, share): (usize, &Share)| WorkerRow {
-            worker,
-            packets: share.counters.reasons.iter().flatten().flatten().map(|t| t.packets).sum(),
-            flows: share.flows.count(),
-            seconds: share.busy.as_secs_f64(),
-        };
-        Summary {
-            packets,
-            bytes: sum(Verdict::Allow, |t| t.bytes) + sum(Verdict::Deny, |t| t.bytes),
-            allowed,
-            denied,
-            seconds,
-            packets_per_second: if seconds > 0.0 { packets as f64 / seconds } else { 0.0 },
-            nanoseconds_per_packet: if packets > 0 { busy * 1e9 / packets as f64 } else { 0.0 },
-            latency_ns: Latency { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: latency.max() },
-            reasons: summary::rows(&counters, &fates),
-            top_denied: summary::top_denied(program, 10),
-            flows: flows.count(),
-            flows_view: flows,
-            logs: counters.logs,
-            checksums_completed: fates.completed,
-            workers: shares.iter().enumerate().map(row).collect(),
-            histogram: bars(&latency),
-        }
-    }
-
-    fn text(&self) -> String {
-        use std::fmt::Write;
-        let mut text = String::new();
-        let _ = writeln!(
-            text,
-            "{} packets, {} bytes: {} allowed, {} denied; {} flows, {} log actions, checksum-completed {}",
-            self.packets, self.bytes, self.allowed, self.denied, self.flows, self.logs, self.checksums_completed
-        );
-        let _ = writeln!(
-            text,
-            "{:.3} s, {:.0} packets/s, {:.1} ns per packet in the packet line",
-            self.seconds, self.packets_per_second, self.nanoseconds_per_packet
-        );
-        text.push_str(&summary::table(&self.reasons));
-        if !self.top_denied.is_empty() {
-            let _ = writeln!(text, "{:<40}{:>6}{:>14}  ORIGIN", "TOP DENIED", "RULE", "PACKETS");
-            for row in &self.top_denied {
-                let origin = row.origin.as_deref().unwrap_or("");
-                let _ = writeln!(text, "{:<40}{:>6}{:>14}  {origin}", row.policy, row.rule, row.packets);
-            }
-        }
-        text.push_str(&self.flows_view.text());
-        let Latency { p50, p90, p99, p999, max } = &self.latency_ns;
-        let _ = writeln!(text, "ns per packet: p50 {p50}  p90 {p90}  p99 {p99}  p99.9 {p999}  max {max}");
-        text.push_str(&self.histogram);
-        if self.workers.len() > 1 {
-            for w in &self.workers {
-                let _ =
-                    writeln!(text, "worker {}: {} packets, {} flows, {:.3} s", w.worker, w.packets, w.flows, w.seconds);
-            }
-        }
-        text
-    }
-}
-
-/// An empty histogram from 1 ns to 100 s; longer times count as 100 s.
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 100_000_000_000, 3)
-        .unwrap_or_else(|_| unreachable!("the bounds and digits are constant"))
-}
-
-/// The histogram as bars, by powers of two.
-fn bars(latency: &Histogram<u64>) -> String {
-    use std::fmt::Write;
-    const WIDTH: u64 = 50;
-    let mut buckets: Vec<(u64, u64)> = Vec::new();
-    for value in latency.iter_recorded() {
-        let upper = value.value_iterated_to().max(1).next_power_of_two();
-        match buckets.last_mut() {
-            Some(last) if last.0 == upper => last.1 += value.count_at_value(),
-            _ => buckets.push((upper, value.count_at_value())),
-        }
-    }
-    let most = buckets.iter().map(|b| b.1).max().unwrap_or(1).max(1);
-    let mut text = String::new();
-    for (upper, count) in buckets {
-        let bar = "#".repeat((count * WIDTH).div_ceil(most) as usize);
-        let _ = writeln!(text, "  <= {upper:>9} ns {count:>12} {bar}");
-    }
-    text
+    let (counters, flows) = match &judge {
+        Some(judge) => (judge.counters().clone(), FlowView::of(judge.engine().flows().table().iter())),
+        None => Default::default(),
+    };
+    let verdicts = recorder.map_or(Ok(Vec::new()), Recorder::finish)?;
+    Ok(Share { counters, fates, meter, flows, verdicts })
 }

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+pub mod captures;
 pub mod classbench;
 pub mod classify;
 pub mod generate;
@@ -9,6 +10,7 @@ pub mod pipeline;
 mod policy_and_frames;
 pub mod profile;
 pub mod random;
+pub mod replay;
 pub mod ruleset;
 pub mod scan;
 pub mod traffic;
@@ -27,6 +29,8 @@ enum Subject {
     Classify(classify::ClassifyArguments),
     /// The whole packet path between two in-memory ring ports
     Pipeline(pipeline::PipelineArguments),
+    /// Captures from the page cache through the packet path, as `ringwall replay` plays them
+    Replay(replay::ReplayArguments),
     /// Forward between veth pairs: a bare forwarder, this program and the kernel's nftables in turn
     Veth(veth::VethArguments),
 }
@@ -36,6 +40,7 @@ pub fn run(arguments: &BenchArguments, allocations: fn() -> u64) -> u8 {
     match &arguments.subject {
         Subject::Classify(arguments) => classify::run(arguments),
         Subject::Pipeline(arguments) => pipeline::run(arguments, allocations),
+        Subject::Replay(arguments) => replay::run(arguments, allocations),
         Subject::Veth(arguments) => veth::run(arguments),
     }
 }
