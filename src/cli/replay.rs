@@ -116,7 +116,6 @@ fn capture_argument(text: &str) -> Result<(Side, PathBuf), String> {
 fn replay(arguments: &ReplayArguments, loaded: &Loaded, captures: &[(Side, PathBuf)]) -> Result<u8, ReplayError> {
     let workers = arguments.workers;
     let seed = run_verb::seed();
-    let start = Instant::now();
     let mut shares: Vec<Share> = if workers == 1 {
         vec![work(arguments, loaded, captures, WorkerId(0), seed)?]
     } else {
@@ -131,7 +130,6 @@ fn replay(arguments: &ReplayArguments, loaded: &Loaded, captures: &[(Side, PathB
             all.into_iter().map(|worker| worker.join().map_err(|_| ReplayError::Defect)?).collect::<Result<_, _>>()
         })?
     };
-    let elapsed = start.elapsed();
     if let Some(path) = arguments.verdicts.as_ref().filter(|_| workers > 1) {
         let mut lines: Vec<(u64, String)> = shares.iter_mut().flat_map(|s| s.verdicts.drain(..)).collect();
         lines.sort_unstable_by_key(|line| line.0);
@@ -141,7 +139,7 @@ fn replay(arguments: &ReplayArguments, loaded: &Loaded, captures: &[(Side, PathB
         }
         out.flush().map_err(|e| ReplayError::Write(path.display().to_string(), e))?;
     }
-    let summary = Summary::new(&loaded.program, &shares, elapsed);
+    let summary = Summary::new(&loaded.program, &shares);
     let text = match arguments.output {
         Output::Json => serde_json::to_string(&summary).unwrap_or_default() + "\n",
         Output::Table => summary.text(),
@@ -176,6 +174,7 @@ fn work(
     let (mut meter, mut fates) = (Meter::new(), Fates::default());
     // How far the clock of this turn is ahead of the captures' own.
     let mut ahead = 0;
+    let started = Instant::now();
     for _ in 0..arguments.repeat {
         let sorter = sorter(&sides, loaded, worker, arguments.workers, seed);
         let [source, beside] = CapturePort::pair(merge(captures)?, sorter);
@@ -197,10 +196,11 @@ fn work(
         fates.merge(line.fates());
         judge = Some(line.into_judge());
     }
+    let elapsed = started.elapsed();
     let (counters, flows) = match &judge {
         Some(judge) => (judge.counters().clone(), FlowView::of(judge.engine().flows().table().iter())),
         None => Default::default(),
     };
     let verdicts = recorder.map_or(Ok(Vec::new()), Recorder::finish)?;
-    Ok(Share { counters, fates, meter, flows, verdicts })
+    Ok(Share { counters, fates, meter, elapsed, flows, verdicts })
 }

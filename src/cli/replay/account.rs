@@ -16,6 +16,8 @@ pub(super) struct Share {
     pub counters: Counters,
     pub fates: Fates,
     pub meter: Meter,
+    /// From the first capture opened to the last verdict.
+    pub elapsed: Duration,
     pub flows: FlowView,
     /// Lines of verdicts that were kept, with the numbers of their packets.
     pub verdicts: Vec<(u64, String)>,
@@ -49,6 +51,7 @@ pub(super) struct Summary {
     seconds: f64,
     packets_per_second: f64,
     nanoseconds_per_packet: f64,
+    reading_seconds: f64,
     latency_ns: Latency,
     reasons: Vec<Row>,
     top_denied: Vec<RuleRow>,
@@ -63,7 +66,7 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub fn new(program: &Program, shares: &[Share], elapsed: Duration) -> Summary {
+    pub fn new(program: &Program, shares: &[Share]) -> Summary {
         let (mut counters, mut fates) = (Counters::default(), Fates::default());
         let mut latency = histogram();
         let mut flows = FlowView::default();
@@ -80,7 +83,7 @@ impl Summary {
         let allowed = sum(Verdict::Allow, |t| t.packets);
         let denied = sum(Verdict::Deny, |t| t.packets);
         let packets = allowed + denied;
-        let seconds = elapsed.as_secs_f64();
+        let seconds = shares.iter().map(|s| s.elapsed).max().unwrap_or_default().as_secs_f64();
         let busy: f64 = shares.iter().map(|s| s.meter.busy.as_secs_f64()).sum();
         let at = |quantile| latency.value_at_quantile(quantile);
         let row = |(worker, share): (usize, &Share)| WorkerRow {
@@ -97,6 +100,7 @@ impl Summary {
             seconds,
             packets_per_second: if seconds > 0.0 { packets as f64 / seconds } else { 0.0 },
             nanoseconds_per_packet: if packets > 0 { busy * 1e9 / packets as f64 } else { 0.0 },
+            reading_seconds: shares.iter().map(|s| s.meter.reading).max().unwrap_or_default().as_secs_f64(),
             latency_ns: Latency { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: latency.max() },
             reasons: summary::rows(&counters, &fates),
             top_denied: summary::top_denied(program, 10),
@@ -119,8 +123,8 @@ impl Summary {
         );
         let _ = writeln!(
             text,
-            "{:.3} s, {:.0} packets/s, {:.1} ns per packet in the packet line",
-            self.seconds, self.packets_per_second, self.nanoseconds_per_packet
+            "{:.3} s, {:.3} s of them reading, {:.0} packets/s, {:.1} ns per packet in the packet line",
+            self.seconds, self.reading_seconds, self.packets_per_second, self.nanoseconds_per_packet
         );
         text.push_str(&summary::table(&self.reasons));
         if !self.top_denied.is_empty() {

@@ -1,6 +1,7 @@
 //! Bytes of a pcap or pcapng file in, the place of the next packet among them out. Sources: draft-ietf-opsawg-pcap and
 //! draft-ietf-opsawg-pcapng.
 
+use super::read::Located;
 use crate::base::time::Now;
 
 /// Longest packet that is accepted, the largest snapshot length of libpcap. A longer one is damage, and blocks of memory are
@@ -221,6 +222,45 @@ impl Pcap {
         let time = seconds * 1_000_000_000 + self.resolution.nanoseconds(self.order.word::<1, 16>(header).into());
         let original_length = self.order.word::<3, 16>(header);
         Ok(Item::Packet(Packet { start: 16, length, original_length, time: Now(time), link: self.link }, record))
+    }
+}
+
+impl Pcap {
+    /// Finds records of Ethernet frames from `at` on as long as they are whole and sound, `room` at most; moves `at` behind them and
+    /// returns how many they are. What it leaves, [`Format::next`] explains.
+    #[inline]
+    pub fn locate_many(&self, bytes: &[u8], at: &mut usize, room: usize, take: &mut impl FnMut(Located)) -> usize {
+        match (self.link, self.order) {
+            (Link::Ethernet, Order::Little) => self.locate_in(u32::from_le_bytes, bytes, at, room, take),
+            (Link::Ethernet, Order::Big) => self.locate_in(u32::from_be_bytes, bytes, at, room, take),
+            _ => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn locate_in(
+        &self,
+        word: impl Fn([u8; 4]) -> u32,
+        bytes: &[u8],
+        at: &mut usize,
+        room: usize,
+        take: &mut impl FnMut(Located),
+    ) -> usize {
+        let nanoseconds = self.resolution.nanoseconds(1);
+        for taken in 0..room {
+            let Some(rest) = bytes.get(*at..) else { return taken };
+            let Some((header, data)) = rest.split_first_chunk::<16>() else { return taken };
+            let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *header;
+            let (length, original_length) = (word([i, j, k, l]), word([m, n, o, p]));
+            if length as usize > data.len().min(MAX_PACKET) {
+                return taken;
+            }
+            // Less than 2^32 seconds and 2^32 milliseconds: no overflow.
+            let time = u64::from(word([a, b, c, d])) * 1_000_000_000 + u64::from(word([e, f, g, h])) * nanoseconds;
+            take(Located { time: Now(time), start: (*at + 16) as u32, length, original_length });
+            *at += 16 + length as usize;
+        }
+        room
     }
 }
 

@@ -1,7 +1,7 @@
 //! Several captures in, their packets in the order of time out.
 
 use super::error::CaptureError;
-use super::read::{Capture, Located, Record, Step};
+use super::read::{Capture, Located, Record};
 use crate::base::address::Direction;
 
 /// Captures merged by timestamp. Each keeps its own order; of equal times the capture given first comes first.
@@ -56,25 +56,5 @@ impl Merge {
         let pending =
             self.sources.iter().enumerate().filter_map(|(n, source)| source.pending.map(|located| (n, located)));
         pending.min_by_key(|(_, located)| located.time)
-    }
-}
-
-impl Source {
-    /// Locates the next record without touching records that lie in the block; `false` when that needs a refill.
-    #[inline]
-    pub(super) fn locate_in_block(&mut self) -> Result<bool, CaptureError> {
-        if self.pending.is_some() || self.is_done {
-            return Ok(true);
-        }
-        match self.capture.step() {
-            Ok(Step::Record(located)) => self.pending = Some(located),
-            Ok(Step::Refill) => return Ok(false),
-            Ok(Step::End) => self.is_done = true,
-            Err(error) => {
-                self.is_done = true;
-                return Err(error);
-            }
-        }
-        Ok(true)
     }
 }

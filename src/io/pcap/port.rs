@@ -1,78 +1,185 @@
-//! Merged captures in, bursts of frames out through the same door as from a network card: frames lie in the blocks that were
+//! Captures in, bursts of frames merged by time out through the same door as from a network card: frames lie in the blocks that were
 //! read, nothing is copied or allocated per frame.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::rc::Rc;
 
 use super::error::CaptureError;
-use super::merge::Merge;
+use super::merge::{Merge, Source};
+use super::read::{Located, Reader, Stop};
 use crate::base::address::Direction;
 use crate::base::time::Now;
 use crate::io::frame::{BURST, Frame, Frames};
 use crate::io::port::Port;
 
 /// Frames that can be out at a time: two bursts, so that one may be handed out while another is still held.
-const SLOTS: usize = 2 * BURST;
-
-/// Where a frame that is out lies.
-#[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    source: usize,
-    start: usize,
-    time: Now,
-    number: u64,
-    direction: Option<Direction>,
-}
+const ROWS: usize = 2 * BURST;
 
 /// Says of a frame's bytes, given the side of its capture, on which side it counts as received; `None` = it is passed over.
 pub type Sorter = Box<dyn Fn(&[u8], Direction) -> Option<Direction>>;
 
-/// A port that replays captures, or the port beside it that takes what is allowed: transmitted frames are counted and go back
-/// to the replaying port's slots.
+/// A port that replays captures, or the port beside it that takes what is allowed: transmitted frames are counted and come back to
+/// the replaying port.
 ///
-/// A block is refilled only when none of its frames is out, so [`Port::receive`] may give fewer frames than there is room for, and
-/// gives none while frames of an exhausted block are held: transmit or recycle them, then ask again until
-/// [`CapturePort::is_finished`].
+/// Nothing that is out is overwritten: blocks are refilled only when no frame is out, and no more than two bursts are out at a
+/// time. So [`Port::receive`] may give fewer frames than there is room for, and none while others are held: transmit or
+/// recycle them, then ask again until [`CapturePort::is_finished`].
 pub struct CapturePort {
-    merge: Merge,
-    slots: [Slot; SLOTS],
-    free: Vec<usize>,
-    /// Frames out, by capture.
-    out: Vec<usize>,
+    /// Captures that have not ended, in the order given.
+    lanes: Vec<Lane>,
+    /// Their blocks, and those of captures that have ended.
+    memory: Vec<u8>,
+    given: Given,
+    /// Frames that are out, of both ports.
+    out: Rc<Cell<usize>>,
+    /// A capture has used up its block.
+    is_dry: bool,
     error: Option<CaptureError>,
     transmitted: u64,
+    sorter: Option<Sorter>,
+}
+
+/// One capture, its block and its next records.
+struct Lane {
+    reader: Reader,
+    /// Where its block begins in the memory, and how long it is.
+    base: usize,
+    length: usize,
+    direction: Direction,
+    /// Records that were located, and which of them come next: `first..count`.
+    records: [Located; BURST],
+    first: usize,
+    count: usize,
+    /// Why there are no more after them.
+    stop: Stop,
+    error: Option<CaptureError>,
+}
+
+/// What was given out.
+struct Given {
+    rows: [Row; ROWS],
+    /// Rows taken since all frames were back.
+    used: usize,
     numbered: u64,
     /// Added to every timestamp.
     ahead: u64,
-    /// First and last moment given out, without what is added.
+    /// First and last moment, without what is added.
     span: Option<(Now, Now)>,
-    sorter: Option<Sorter>,
-    returned: Rc<RefCell<Vec<Frame>>>,
+}
+
+/// What is remembered of a frame that is out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Row {
+    time: Now,
+    number: u64,
+}
+
+// The address of a frame:
+//
+//   63     62 ... 48      47 ... 0
+//  | side | row number  | offset in the memory |
+const SIDE: u32 = 63;
+const ROW: u32 = 48;
+const OFFSET: u64 = (1 << ROW) - 1;
+const _: () = assert!(ROWS.is_power_of_two());
+
+#[inline]
+const fn row(frame: &Frame) -> usize {
+    (frame.address >> ROW) as usize % ROWS
+}
+
+#[inline]
+const fn offset(frame: &Frame) -> usize {
+    (frame.address & OFFSET) as usize
+}
+
+impl Given {
+    /// Gives out a record of a block that begins at `base`. There must be room for it.
+    #[inline]
+    fn give(&mut self, located: Located, base: usize, direction: Direction, into: &mut Frames) {
+        self.numbered += 1;
+        let time = Now(located.time.0.saturating_add(self.ahead));
+        self.rows[self.used % ROWS] = Row { time, number: self.numbered };
+        let side = (direction as u64) << SIDE;
+        let address = side | (self.used as u64) << ROW | (base as u64 + u64::from(located.start));
+        let is_full = into.push(Frame { address, length: located.length }).is_err();
+        debug_assert!(!is_full, "no more than there is room for");
+        self.used += 1;
+    }
+
+    /// Notes moments that were given out.
+    #[inline]
+    fn spans(&mut self, first: Now, last: Now) {
+        let (begin, end) = self.span.unwrap_or((first, last));
+        self.span = Some((begin, end.at_least(last)));
+    }
+}
+
+impl Lane {
+    fn next(&self) -> Option<&Located> {
+        self.records.get(self.first).filter(|_| self.first < self.count)
+    }
+
+    /// Locates more records when all were given out; no, when there are none in the block.
+    fn locate(&mut self, memory: &mut [u8]) -> bool {
+        if self.first < self.count {
+            return true;
+        }
+        (self.first, self.count) = (0, 0);
+        if self.error.is_some() || self.stop == Stop::End {
+            return false;
+        }
+        let block = memory.get_mut(self.base..self.base + self.length).unwrap_or(&mut []);
+        let (records, count) = (&mut self.records, &mut self.count);
+        let stop = self.reader.locate_many(block, BURST, |located| {
+            if let Some(record) = records.get_mut(*count) {
+                *record = located;
+                *count += 1;
+            }
+        });
+        match stop {
+            Ok(stop) => self.stop = stop,
+            Err(error) => self.error = Some(error),
+        }
+        self.count > 0
+    }
 }
 
 impl CapturePort {
     /// A port that gives the packets of these captures, and the port beside it that takes them.
     pub fn pair(merge: Merge, sorter: Option<Sorter>) -> [CapturePort; 2] {
-        let returned = Rc::new(RefCell::new(Vec::with_capacity(SLOTS)));
-        let port = |merge: Merge, sorter| CapturePort {
-            out: vec![0; merge.sources.len()],
-            merge,
-            slots: [Slot::default(); SLOTS],
-            free: (0..SLOTS).rev().collect(),
-            error: None,
-            transmitted: 0,
-            numbered: 0,
-            ahead: 0,
-            span: None,
-            sorter,
-            returned: Rc::clone(&returned),
+        let out = Rc::new(Cell::new(0));
+        let port = |merge: Merge, sorter| {
+            let mut memory = Vec::new();
+            let lane = |Source { capture, direction, pending, is_done }| {
+                let (reader, block) = capture.into_parts();
+                let (base, length) = (memory.len(), block.len());
+                memory.extend(block);
+                let mut records = [Located::default(); BURST];
+                let count = usize::from(pending.is_some());
+                if let (Some(located), [record, ..]) = (pending, &mut records) {
+                    *record = located;
+                }
+                let stop = if is_done { Stop::End } else { Stop::Full };
+                Lane { reader, base, length, direction, records, first: 0, count, stop, error: None }
+            };
+            CapturePort {
+                lanes: merge.sources.into_iter().map(lane).collect(),
+                memory,
+                given: Given { rows: [Row::default(); ROWS], used: 0, numbered: 0, ahead: 0, span: None },
+                out: Rc::clone(&out),
+                is_dry: false,
+                error: None,
+                transmitted: 0,
+                sorter,
+            }
         };
         [port(merge, sorter), port(Merge::default(), None)]
     }
 
     /// Whether every packet was given out, or a capture had an error.
     pub fn is_finished(&self) -> bool {
-        self.error.is_some() || self.merge.sources.iter().all(|source| source.is_done && source.pending.is_none())
+        self.error.is_some() || self.lanes.is_empty()
     }
 
     /// The error that ended the replay, once.
@@ -82,18 +189,18 @@ impl CapturePort {
 
     /// The same port with this many nanoseconds added to every timestamp, to play captures again after themselves.
     pub fn ahead_by(mut self, nanoseconds: u64) -> CapturePort {
-        self.ahead = nanoseconds;
+        self.given.ahead = nanoseconds;
         self
     }
 
     /// First and last moment of what was given out, as captured; equal when nothing was.
     pub fn span(&self) -> (Now, Now) {
-        self.span.unwrap_or_default()
+        self.given.span.unwrap_or_default()
     }
 
     /// Packets seen so far, those passed over included.
     pub fn numbered(&self) -> u64 {
-        self.numbered
+        self.given.numbered
     }
 
     /// Frames transmitted so far.
@@ -101,114 +208,185 @@ impl CapturePort {
         self.transmitted
     }
 
-    #[inline]
-    fn slot(&self, frame: &Frame) -> Slot {
-        usize::try_from(frame.address).ok().and_then(|slot| self.slots.get(slot)).copied().unwrap_or_default()
+    /// Whether a block is used up and no frame is out: [`Port::receive`] will read on first, or [`CapturePort::refill`] before.
+    pub fn is_dry(&self) -> bool {
+        self.is_dry && self.out.get() == 0
     }
 
-    /// Makes every capture's next record known; `false` when one of them has to wait for frames to come back.
-    #[inline]
-    fn look_ahead(&mut self) -> Result<bool, CaptureError> {
-        for (source, out) in self.merge.sources.iter_mut().zip(&self.out) {
-            while !source.locate_in_block()? {
-                if *out > 0 {
-                    return Ok(false);
+    /// Reads on where a block is used up, unless frames are out; for those who want that apart from the burst.
+    pub fn refill(&mut self) {
+        if !self.is_dry() {
+            return;
+        }
+        self.is_dry = false;
+        for lane in &mut self.lanes {
+            if lane.first == lane.count && lane.stop == Stop::Refill && lane.error.is_none() {
+                let block = self.memory.get_mut(lane.base..lane.base + lane.length).unwrap_or(&mut []);
+                match lane.reader.refill(block) {
+                    Ok(()) => lane.stop = Stop::Full,
+                    Err(error) => self.error = Some(error),
                 }
-                source.capture.refill()?;
             }
         }
-        Ok(true)
     }
 
-    fn release(&mut self, frame: Frame) {
-        let source = self.slot(&frame).source;
-        if let Some(out) = self.out.get_mut(source) {
-            *out = out.saturating_sub(1);
+    /// Gives out what comes next of the only capture left.
+    #[inline]
+    fn receive_one(&mut self, room: usize, into: &mut Frames) {
+        let Some(lane) = self.lanes.first_mut() else { return };
+        let (base, direction, given) = (lane.base, lane.direction, &mut self.given);
+        // What was located while there were others.
+        if let Some(&located) = lane.next() {
+            lane.first += 1;
+            given.spans(located.time, located.time);
+            given.give(located, base, direction, into);
+            return;
         }
-        // As many slots as frames that are out: there is room.
-        self.free.push(frame.address as usize);
+        if lane.stop == Stop::End || lane.error.is_some() {
+            self.error = lane.error.take();
+            self.lanes.clear();
+            return;
+        }
+        let block = self.memory.get_mut(base..base + lane.length).unwrap_or(&mut []);
+        let (mut first, mut last) = (None, Now(0));
+        let stop = lane.reader.locate_many(block, room, |located| {
+            first = first.or(Some(located.time));
+            last = last.at_least(located.time);
+            given.give(located, base, direction, into);
+        });
+        if let Some(first) = first {
+            given.spans(first, last);
+        }
+        match stop {
+            Ok(Stop::Full) => {}
+            Ok(Stop::Refill) => (lane.stop, self.is_dry) = (Stop::Refill, true),
+            Ok(Stop::End) => self.lanes.clear(),
+            Err(error) => self.error = Some(error),
+        }
+    }
+
+    /// Gives out what comes next of several captures, or of those whose frames have to be sorted.
+    fn receive_merged(&mut self, mut room: usize, into: &mut Frames) {
+        while room > 0 && self.has_next_of_all() {
+            let next = self.lanes.iter().enumerate().filter_map(|(n, lane)| lane.next().map(|next| (n, *next)));
+            let Some((n, located)) = next.min_by_key(|(_, located)| located.time) else { return };
+            let Some(lane) = self.lanes.get_mut(n) else { return };
+            lane.first += 1;
+            let direction = match &self.sorter {
+                Some(sorter) => {
+                    let start = lane.base + located.start as usize;
+                    let bytes = self.memory.get(start..start + located.length as usize).unwrap_or(&[]);
+                    sorter(bytes, lane.direction)
+                }
+                None => Some(lane.direction),
+            };
+            let Some(direction) = direction else {
+                self.given.numbered += 1;
+                continue;
+            };
+            self.given.spans(located.time, located.time);
+            self.given.give(located, lane.base, direction, into);
+            room -= 1;
+        }
+    }
+
+    /// Makes the next record of every capture known; no, when one must be refilled first or is broken. Those that have ended go.
+    #[inline]
+    fn has_next_of_all(&mut self) -> bool {
+        let mut n = 0;
+        while let Some(lane) = self.lanes.get_mut(n) {
+            if lane.first < lane.count || lane.locate(&mut self.memory) {
+                n += 1;
+                continue;
+            }
+            if let Some(error) = lane.error.take() {
+                self.error = Some(error);
+                return false;
+            }
+            if lane.stop == Stop::Refill {
+                self.is_dry = true;
+                return false;
+            }
+            // The frames that are out lie in the memory, not in the lane.
+            self.lanes.remove(n);
+        }
+        true
+    }
+
+    #[inline]
+    fn is_back(&self) {
+        // As many are out as were given; the port beside counts the same.
+        self.out.set(self.out.get().saturating_sub(1));
     }
 }
 
 impl Port for CapturePort {
     fn receive(&mut self, into: &mut Frames) -> usize {
         let before = into.len();
-        while let Some(frame) = { self.returned.borrow_mut().pop() } {
-            self.release(frame);
+        let held = self.out.get();
+        if held == 0 {
+            self.given.used = 0;
+            self.refill();
         }
-        while into.room() > 0 && self.error.is_none() {
-            match self.look_ahead() {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => {
-                    self.error = Some(error);
-                    break;
-                }
-            }
-            let Some((position, located)) = self.merge.earliest() else {
+        loop {
+            let room = into.room().min(ROWS - self.given.used);
+            if room == 0 || self.is_finished() {
                 break;
-            };
-            let Some(source) = self.merge.sources.get_mut(position) else { break };
-            let direction = match &self.sorter {
-                Some(sorter) => sorter(source.capture.bytes(located.start, located.length), source.direction),
-                None => Some(source.direction),
-            };
-            if direction.is_none() {
-                source.pending = None;
-                self.numbered += 1;
-                continue;
             }
-            let Some(place) = self.free.pop() else { break };
-            source.pending = None;
-            self.numbered += 1;
-            let start = located.start;
-            let time = Now(located.time.0.saturating_add(self.ahead));
-            let (first, last) = self.span.unwrap_or((located.time, located.time));
-            self.span = Some((first, last.at_least(located.time)));
-            if let (Some(slot), Some(out)) = (self.slots.get_mut(place), self.out.get_mut(position)) {
-                *slot = Slot { source: position, start, time, number: self.numbered, direction };
-                *out += 1;
+            if self.lanes.len() == 1 && self.sorter.is_none() {
+                self.receive_one(room, into);
+            } else {
+                self.receive_merged(room, into);
             }
-            if let Err(frame) = into.push(Frame { address: place as u64, length: located.length as u32 }) {
-                self.release(frame);
+            // A burst ends where a block ends, but none is empty that need not be.
+            if self.is_dry && into.len() == before && held == 0 {
+                self.refill();
+            } else if self.is_dry {
+                break;
             }
         }
-        into.len() - before
+        let given = into.len() - before;
+        self.out.set(held + given);
+        given
     }
 
+    #[inline]
     fn captured(&self, frame: &Frame) -> Option<Now> {
-        Some(self.slot(frame).time)
+        Some(self.given.rows[row(frame)].time)
     }
 
+    #[inline]
     fn side(&self, frame: &Frame) -> Option<Direction> {
-        self.slot(frame).direction
+        Some(if frame.address >> SIDE == 0 { Direction::Inbound } else { Direction::Outbound })
     }
 
+    #[inline]
     fn number(&self, frame: &Frame) -> u64 {
-        self.slot(frame).number
+        self.given.rows[row(frame)].number
     }
 
+    #[inline]
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
-        let slot = self.slot(frame);
-        self.merge.sources.get(slot.source).map_or(&[], |source| source.capture.bytes(slot.start, frame.len()))
+        let start = offset(frame);
+        self.memory.get(start..start + frame.len()).unwrap_or(&[])
     }
 
+    #[inline]
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8] {
-        let slot = self.slot(frame);
-        match self.merge.sources.get_mut(slot.source) {
-            Some(source) => source.capture.bytes_mut(slot.start, frame.len()),
-            None => &mut [],
-        }
+        let start = offset(frame);
+        self.memory.get_mut(start..start + frame.len()).unwrap_or(&mut [])
     }
 
-    fn transmit(&mut self, frame: Frame) -> Result<(), Frame> {
+    #[inline]
+    fn transmit(&mut self, _: Frame) -> Result<(), Frame> {
         self.transmitted += 1;
-        self.returned.borrow_mut().push(frame);
+        self.is_back();
         Ok(())
     }
 
-    fn recycle(&mut self, frame: Frame) {
-        self.release(frame);
+    #[inline]
+    fn recycle(&mut self, _: Frame) {
+        self.is_back();
     }
 
     fn flush(&mut self) {}

@@ -11,8 +11,11 @@ use super::error::CaptureError;
 use super::format::{Format, Item, Link, MAX_PACKET, Packet, Problem};
 use crate::base::time::Now;
 
-/// Bytes that are read at once.
+/// Bytes of a block.
 const BLOCK: usize = 1 << 20;
+
+/// Most bytes that are read at once: what was read last is still in the second-level cache when its packets are judged.
+const READ: usize = 1 << 18;
 
 /// Bytes kept free before the first record, so that an Ethernet header fits before the shortest record header.
 const HEADROOM: usize = 16;
@@ -32,24 +35,35 @@ pub struct Record<'a> {
 }
 
 /// The place of a record in the block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Located {
-    /// Offset of its first byte in the block.
-    pub start: usize,
-    /// Length in bytes.
-    pub length: usize,
     /// When it was captured.
     pub time: Now,
+    /// Offset of its first byte in the block.
+    pub start: u32,
+    /// Length in bytes.
+    pub length: u32,
     /// Length before the capture cut it.
     pub original_length: u32,
 }
 
 /// What comes next in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+enum Step {
     /// A record.
     Record(Located),
-    /// The rest of the block is no whole record: [`Capture::refill`].
+    /// The rest of the block is no whole record: [`Reader::refill`].
+    Refill,
+    /// The file ended.
+    End,
+}
+
+/// Why no more records were located.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// As many as there is room for.
+    Full,
+    /// The rest of the block is no whole record: [`Reader::refill`].
     Refill,
     /// The file ended.
     End,
@@ -57,10 +71,95 @@ pub(super) enum Step {
 
 /// An open capture file: pcap or pcapng, either byte order, any resolution.
 pub struct Capture {
+    reader: Reader,
+    block: Vec<u8>,
+}
+
+impl std::fmt::Debug for Capture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Reader { file, .. } = &self.reader;
+        f.debug_struct("Capture").field("file", file).field("offset", &self.reader.position()).finish()
+    }
+}
+
+impl Capture {
+    /// Opens a file and reads its header. Errors: it cannot be read, is no capture, or its packets cannot be judged.
+    pub fn open(path: &Path) -> Result<Capture, CaptureError> {
+        let file = path.display().to_string();
+        match File::open(path) {
+            Ok(source) => Capture::from_reader(file, source),
+            Err(source) => Err(CaptureError::Read { file, source }),
+        }
+    }
+
+    /// Reads a capture from any stream; `file` names it in errors.
+    pub fn from_reader(file: impl Into<String>, source: impl Read + Send + 'static) -> Result<Capture, CaptureError> {
+        let reader = Reader {
+            file: file.into(),
+            source: Box::new(source),
+            format: Format::Unseen,
+            filled: HEADROOM,
+            at: HEADROOM,
+            skip: 0,
+            offset: 0,
+            item: 0,
+            needs: (1, "file header"),
+            is_at_end: false,
+            is_failed: false,
+        };
+        let mut capture = Capture { reader, block: vec![0; BLOCK] };
+        while matches!(capture.reader.format, Format::Unseen) {
+            capture.reader.refill(&mut capture.block)?;
+            capture.reader.look(&mut capture.block)?;
+        }
+        Ok(capture)
+    }
+
+    /// The name of the file.
+    pub fn file(&self) -> &str {
+        &self.reader.file
+    }
+
+    /// The next packet; `None` at the end of the file, and after an error. No allocation.
+    #[allow(clippy::should_implement_trait)] // lends from the block, which `Iterator` cannot express
+    pub fn next(&mut self) -> Option<Result<Record<'_>, CaptureError>> {
+        match self.locate() {
+            Ok(Some(located)) => Some(Ok(self.record(located))),
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// The place of the next packet. Records located before are gone.
+    pub(super) fn locate(&mut self) -> Result<Option<Located>, CaptureError> {
+        loop {
+            match self.reader.step(&mut self.block)? {
+                Step::Record(located) => return Ok(Some(located)),
+                Step::Refill => self.reader.refill(&mut self.block)?,
+                Step::End => return Ok(None),
+            }
+        }
+    }
+
+    /// The record at a place of the current block.
+    #[inline]
+    pub(super) fn record(&self, located: Located) -> Record<'_> {
+        let Located { time, start, length, original_length } = located;
+        let bytes = self.block.get(start as usize..start as usize + length as usize).unwrap_or(&[]);
+        Record { time, bytes, original_length }
+    }
+
+    /// The file and its block, for whoever keeps the blocks of several captures together.
+    pub(super) fn into_parts(self) -> (Reader, Vec<u8>) {
+        (self.reader, self.block)
+    }
+}
+
+/// An open file and what is known of the block that it is read into, which is always the same one.
+pub(super) struct Reader {
     file: String,
     source: Box<dyn Read + Send>,
     format: Format,
-    block: Vec<u8>,
     /// Where the filled part of the block ends.
     filled: usize,
     /// Offset of the next record in the block.
@@ -77,98 +176,42 @@ pub struct Capture {
     is_failed: bool,
 }
 
-impl std::fmt::Debug for Capture {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Capture").field("file", &self.file).field("offset", &self.position()).finish()
-    }
-}
-
-impl Capture {
-    /// Opens a file and reads its header. Errors: it cannot be read, is no capture, or its packets cannot be judged.
-    pub fn open(path: &Path) -> Result<Capture, CaptureError> {
-        let file = path.display().to_string();
-        match File::open(path) {
-            Ok(source) => Capture::from_reader(file, source),
-            Err(source) => Err(CaptureError::Read { file, source }),
+impl Reader {
+    /// Locates the next records that lie in the block as a whole, `room` at most, and hands out their places. After an error comes
+    /// the end.
+    #[inline]
+    pub(super) fn locate_many(
+        &mut self,
+        block: &mut [u8],
+        mut room: usize,
+        mut take: impl FnMut(Located),
+    ) -> Result<Stop, CaptureError> {
+        if let Format::Pcap(pcap) = self.format
+            && !self.is_failed
+        {
+            let filled = block.get(..self.filled).unwrap_or(&[]);
+            room -= pcap.locate_many(filled, &mut self.at, room, &mut take);
         }
-    }
-
-    /// Reads a capture from any stream; `file` names it in errors.
-    pub fn from_reader(file: impl Into<String>, source: impl Read + Send + 'static) -> Result<Capture, CaptureError> {
-        let mut capture = Capture {
-            file: file.into(),
-            source: Box::new(source),
-            format: Format::Unseen,
-            block: vec![0; BLOCK],
-            filled: HEADROOM,
-            at: HEADROOM,
-            skip: 0,
-            offset: 0,
-            item: 0,
-            needs: (1, "file header"),
-            is_at_end: false,
-            is_failed: false,
-        };
-        while matches!(capture.format, Format::Unseen) {
-            capture.refill()?;
-            capture.look()?;
-        }
-        Ok(capture)
-    }
-
-    /// The name of the file.
-    pub fn file(&self) -> &str {
-        &self.file
-    }
-
-    /// The next packet; `None` at the end of the file, and after an error. No allocation.
-    #[allow(clippy::should_implement_trait)] // lends from the block, which `Iterator` cannot express
-    pub fn next(&mut self) -> Option<Result<Record<'_>, CaptureError>> {
-        match self.locate() {
-            Ok(Some(located)) => Some(Ok(self.record(located))),
-            Ok(None) => None,
-            Err(error) => Some(Err(error)),
-        }
-    }
-
-    /// The place of the next packet. Records located before are gone.
-    pub(super) fn locate(&mut self) -> Result<Option<Located>, CaptureError> {
-        loop {
-            match self.step()? {
-                Step::Record(located) => return Ok(Some(located)),
-                Step::Refill => self.refill()?,
-                Step::End => return Ok(None),
+        // The last record of a block, what is no plain pcap, and what is wrong.
+        while room > 0 {
+            match self.step(block)? {
+                Step::Record(located) => take(located),
+                Step::Refill => return Ok(Stop::Refill),
+                Step::End => return Ok(Stop::End),
             }
+            room -= 1;
         }
-    }
-
-    /// The record at a place of the current block.
-    #[inline]
-    pub(super) fn record(&self, located: Located) -> Record<'_> {
-        let bytes = self.bytes(located.start, located.length);
-        Record { time: located.time, bytes, original_length: located.original_length }
-    }
-
-    /// The bytes at a place of the current block.
-    #[inline]
-    pub(super) fn bytes(&self, start: usize, length: usize) -> &[u8] {
-        self.block.get(start..start + length).unwrap_or(&[])
-    }
-
-    /// The bytes at a place of the current block, to complete a checksum.
-    #[inline]
-    pub(super) fn bytes_mut(&mut self, start: usize, length: usize) -> &mut [u8] {
-        self.block.get_mut(start..start + length).unwrap_or(&mut [])
+        Ok(Stop::Full)
     }
 
     /// What comes next, without moving what lies in the block.
     #[inline]
-    pub(super) fn step(&mut self) -> Result<Step, CaptureError> {
+    fn step(&mut self, block: &mut [u8]) -> Result<Step, CaptureError> {
         if self.is_failed {
             return Ok(Step::End);
         }
         while self.skip == 0 {
-            match self.look()? {
+            match self.look(block)? {
                 Some(located) => return Ok(Step::Record(located)),
                 None if self.skip == 0 && self.at + self.needs.0 > self.filled => break,
                 None => {}
@@ -183,12 +226,12 @@ impl Capture {
 
     /// Looks at the next item once: a packet, or a header that is noted and stepped over, or a need for more bytes.
     #[inline]
-    fn look(&mut self) -> Result<Option<Located>, CaptureError> {
+    fn look(&mut self, block: &mut [u8]) -> Result<Option<Located>, CaptureError> {
         self.item = self.position();
-        let bytes = self.block.get(self.at..self.filled).unwrap_or(&[]);
+        let bytes = block.get(self.at..self.filled).unwrap_or(&[]);
         match self.format.next(bytes) {
             Ok(Item::Packet(packet, record)) => {
-                let located = self.as_ethernet(packet);
+                let located = self.as_ethernet(block, packet);
                 self.at += record;
                 self.needs = (1, "record");
                 Ok(Some(located))
@@ -204,24 +247,25 @@ impl Capture {
                 self.needs = (length, what);
                 Ok(None)
             }
-            Err(problem) => Err(self.failed(problem)),
+            Err(problem) => Err(self.failed(block, problem)),
         }
     }
 
     /// Moves the rest of the block to its front and reads on. Records located before are gone.
-    pub(super) fn refill(&mut self) -> Result<(), CaptureError> {
-        self.block.copy_within(self.at..self.filled, HEADROOM);
+    pub(super) fn refill(&mut self, block: &mut [u8]) -> Result<(), CaptureError> {
+        block.copy_within(self.at..self.filled, HEADROOM);
         self.offset = self.position();
         self.filled -= self.at - HEADROOM;
         self.at = HEADROOM;
         while !self.is_at_end && (self.filled < HEADROOM + self.needs.0.max(1) || self.skip > 0) {
-            let room = self.block.get_mut(self.filled..).unwrap_or(&mut []);
+            let end = block.len().min(self.filled + READ);
+            let room = block.get_mut(self.filled..end).unwrap_or(&mut []);
             match self.source.read(room) {
                 Ok(0) => self.is_at_end = true,
                 Ok(count) => {
                     let skipped = usize::try_from(self.skip).map_or(count, |skip| skip.min(count));
                     // Bytes are skipped only once everything in the block was: what stays moves to its front.
-                    self.block.copy_within(self.filled + skipped..self.filled + count, self.filled);
+                    block.copy_within(self.filled + skipped..self.filled + count, self.filled);
                     self.skip -= skipped as u64;
                     self.offset += skipped as u64;
                     self.filled += count - skipped;
@@ -249,12 +293,12 @@ impl Capture {
         CaptureError::Truncated { file: self.file.clone(), offset: self.item, what: self.needs.1 }
     }
 
-    fn failed(&mut self, problem: Problem) -> CaptureError {
+    fn failed(&mut self, block: &[u8], problem: Problem) -> CaptureError {
         self.is_failed = true;
         let (file, offset) = (self.file.clone(), self.item);
         match problem {
             Problem::Unknown(hint) => {
-                let start = self.block.iter().take(self.filled).skip(self.at).take(4);
+                let start = block.iter().take(self.filled).skip(self.at).take(4);
                 let start = start.map(|byte| format!("{byte:02x}")).collect();
                 CaptureError::Unknown { file, start, hint }
             }
@@ -265,9 +309,11 @@ impl Capture {
 
     /// The place of a packet as an Ethernet frame, whose header is written into the block if the packet has none.
     #[inline]
-    fn as_ethernet(&mut self, packet: Packet) -> Located {
+    fn as_ethernet(&self, block: &mut [u8], packet: Packet) -> Located {
         let Packet { start, length, original_length, time, link } = packet;
-        let whole = Located { start: self.at + start, length, time, original_length };
+        let begin = self.at + start;
+        // A block is far shorter than 4 GiB.
+        let whole = Located { start: begin as u32, length: length as u32, time, original_length };
         if link == Link::Ethernet {
             return whole;
         }
@@ -278,18 +324,19 @@ impl Capture {
         };
         // Record headers have at least 12 bytes and the packet before ends with its length, which is done with, or there is the
         // headroom: 14 bytes before the IP header are free. A packet cut inside its cooked header is nothing.
-        let Some(begin) = (whole.start + cooked).checked_sub(14).filter(|_| cooked <= length) else {
+        let (first, end) = (begin, begin + length);
+        let Some(begin) = (begin + cooked).checked_sub(14).filter(|_| cooked <= length) else {
             return Located { length: 0, ..whole };
         };
-        let packet = self.block.get(whole.start..whole.start + length).unwrap_or(&[]);
+        let packet = block.get(first..end).unwrap_or(&[]);
         let (source, ethertype) = link_header(link, packet);
-        if let Some(header) = self.block.get_mut(begin..).and_then(|rest| rest.first_chunk_mut::<14>()) {
+        if let Some(header) = block.get_mut(begin..).and_then(|rest| rest.first_chunk_mut::<14>()) {
             let [a, b, c, d, e, f] = source;
             let [high, low] = ethertype;
             *header = [0, 0, 0, 0, 0, 0, a, b, c, d, e, f, high, low];
         }
         let original_length = original_length.saturating_sub(cooked as u32).saturating_add(14);
-        Located { start: begin, length: length - cooked + 14, original_length, time }
+        Located { start: begin as u32, length: (length - cooked + 14) as u32, original_length, time }
     }
 }
 
