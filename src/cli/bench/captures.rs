@@ -1,7 +1,7 @@
 //! Numbers of rules, flows and packets in; a directory with a gateway file, a policy and captures of that traffic out.
 //!
-//! A capture begins with the opening of every flow. Then come the packets that are measured: of flows drawn at random, in both
-//! directions in turn, and so many per thousand that begin a new flow in the place of another one.
+//! A capture begins with the opening of every flow. Then come the packets that are measured: of flows and in directions
+//! drawn at random, and so many per thousand that begin a new flow in the place of another one.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -233,7 +233,7 @@ pub fn write(place: &Place, wish: &Wish) -> io::Result<Written> {
             }
             continue;
         }
-        let is_back = wish.sides != Sides::Uplink && writer.written % 2 == 1;
+        let is_back = wish.sides != Sides::Uplink && writer.dice.below(2) == 1;
         let flow = *flow;
         writer.write(flow, if is_back { Step::Back } else { Step::There })?;
     }

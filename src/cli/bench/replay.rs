@@ -41,7 +41,7 @@ pub struct ReplayArguments {
     /// Flows that are active at any time; the captures begin with the packets that open them, which are not measured
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     flows: u32,
-    /// Packets of the captures that are measured: of random flows, both directions in turn
+    /// Packets of the captures that are measured: of random flows, in random directions
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     frames: u32,
     /// Of a thousand of those, how many begin a new flow in the place of another one

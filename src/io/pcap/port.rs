@@ -2,6 +2,7 @@
 //! read, nothing is copied or allocated per frame.
 
 use std::cell::Cell;
+use std::hint::select_unpredictable;
 use std::rc::Rc;
 
 use super::error::CaptureError;
@@ -46,6 +47,8 @@ struct Lane {
     base: usize,
     length: usize,
     direction: Direction,
+    /// What the addresses of its frames have in common.
+    mark: u64,
     /// Records that were located, and which of them come next: `first..count`.
     records: [Located; BURST],
     first: usize,
@@ -93,25 +96,32 @@ const fn offset(frame: &Frame) -> usize {
     (frame.address & OFFSET) as usize
 }
 
+/// What the addresses of all frames have in common that lie in a block at `base` and came in this direction.
+#[inline]
+const fn mark(direction: Direction, base: usize) -> u64 {
+    (direction as u64) << SIDE | base as u64
+}
+
 impl Given {
-    /// Gives out a record of a block that begins at `base`. There must be room for it.
-    #[inline]
-    fn give(&mut self, located: Located, base: usize, direction: Direction, into: &mut Frames) {
+    /// Gives out a record of the block that the mark speaks of. There must be room for it.
+    #[inline(always)]
+    fn give(&mut self, located: &Located, mark: u64, into: &mut Frames) {
         self.numbered += 1;
         let time = Now(located.time.0.saturating_add(self.ahead));
         self.rows[self.used % ROWS] = Row { time, number: self.numbered };
-        let side = (direction as u64) << SIDE;
-        let address = side | (self.used as u64) << ROW | (base as u64 + u64::from(located.start));
+        let address = mark + ((self.used as u64) << ROW | u64::from(located.start));
         let is_full = into.push(Frame { address, length: located.length }).is_err();
         debug_assert!(!is_full, "no more than there is room for");
         self.used += 1;
     }
 
-    /// Notes moments that were given out.
+    /// Notes that moments were given out, the first of them and the latest.
     #[inline]
-    fn spans(&mut self, first: Now, last: Now) {
-        let (begin, end) = self.span.unwrap_or((first, last));
-        self.span = Some((begin, end.at_least(last)));
+    fn spans(&mut self, first: Option<Now>, last: Now) {
+        if let Some(first) = first {
+            let (begin, end) = self.span.unwrap_or((first, last));
+            self.span = Some((begin, end.at_least(last)));
+        }
     }
 }
 
@@ -161,7 +171,8 @@ impl CapturePort {
                     *record = located;
                 }
                 let stop = if is_done { Stop::End } else { Stop::Full };
-                Lane { reader, base, length, direction, records, first: 0, count, stop, error: None }
+                let mark = mark(direction, base);
+                Lane { reader, base, length, direction, mark, records, first: 0, count, stop, error: None }
             };
             CapturePort {
                 lanes: merge.sources.into_iter().map(lane).collect(),
@@ -234,12 +245,12 @@ impl CapturePort {
     #[inline]
     fn receive_one(&mut self, room: usize, into: &mut Frames) {
         let Some(lane) = self.lanes.first_mut() else { return };
-        let (base, direction, given) = (lane.base, lane.direction, &mut self.given);
+        let (mark, given) = (lane.mark, &mut self.given);
         // What was located while there were others.
         if let Some(&located) = lane.next() {
             lane.first += 1;
-            given.spans(located.time, located.time);
-            given.give(located, base, direction, into);
+            given.spans(Some(located.time), located.time);
+            given.give(&located, mark, into);
             return;
         }
         if lane.stop == Stop::End || lane.error.is_some() {
@@ -247,16 +258,14 @@ impl CapturePort {
             self.lanes.clear();
             return;
         }
-        let block = self.memory.get_mut(base..base + lane.length).unwrap_or(&mut []);
+        let block = self.memory.get_mut(lane.base..lane.base + lane.length).unwrap_or(&mut []);
         let (mut first, mut last) = (None, Now(0));
         let stop = lane.reader.locate_many(block, room, |located| {
             first = first.or(Some(located.time));
             last = last.at_least(located.time);
-            given.give(located, base, direction, into);
+            given.give(&located, mark, into);
         });
-        if let Some(first) = first {
-            given.spans(first, last);
-        }
+        given.spans(first, last);
         match stop {
             Ok(Stop::Full) => {}
             Ok(Stop::Refill) => (lane.stop, self.is_dry) = (Stop::Refill, true),
@@ -265,29 +274,58 @@ impl CapturePort {
         }
     }
 
-    /// Gives out what comes next of several captures, or of those whose frames have to be sorted.
-    fn receive_merged(&mut self, mut room: usize, into: &mut Frames) {
+    /// Gives out what comes next of two captures, which is the frequent case: no branch on which of them it is, as that is a toss-up
+    /// to a predictor.
+    #[inline]
+    fn receive_two(&mut self, mut room: usize, into: &mut Frames) {
+        let (mut first, mut last) = (None, Now(0));
+        while room > 0 && self.has_next_of_all() {
+            let [a, b] = self.lanes.as_mut_slice() else { break };
+            let (mut one, mut other) = (a.first, b.first);
+            while room > 0
+                && one < a.count
+                && other < b.count
+                && let (Some(x), Some(y)) = (a.records.get(one), b.records.get(other))
+            {
+                let is_other = y.time < x.time;
+                let located = select_unpredictable(is_other, y, x);
+                let mark = select_unpredictable(is_other, b.mark, a.mark);
+                one += usize::from(!is_other);
+                other += usize::from(is_other);
+                first = first.or(Some(located.time));
+                last = last.at_least(located.time);
+                self.given.give(located, mark, into);
+                room -= 1;
+            }
+            (a.first, b.first) = (one, other);
+        }
+        self.given.spans(first, last);
+    }
+
+    /// Gives out what comes next of any number of captures, or of those whose frames have to be sorted.
+    fn receive_any(&mut self, mut room: usize, into: &mut Frames) {
+        let (mut first, mut last) = (None, Now(0));
         while room > 0 && self.has_next_of_all() {
             let next = self.lanes.iter().enumerate().filter_map(|(n, lane)| lane.next().map(|next| (n, *next)));
-            let Some((n, located)) = next.min_by_key(|(_, located)| located.time) else { return };
-            let Some(lane) = self.lanes.get_mut(n) else { return };
+            let Some((n, located)) = next.min_by_key(|(_, located)| located.time) else { break };
+            let Some(lane) = self.lanes.get_mut(n) else { break };
             lane.first += 1;
-            let direction = match &self.sorter {
-                Some(sorter) => {
-                    let start = lane.base + located.start as usize;
-                    let bytes = self.memory.get(start..start + located.length as usize).unwrap_or(&[]);
-                    sorter(bytes, lane.direction)
-                }
-                None => Some(lane.direction),
-            };
-            let Some(direction) = direction else {
-                self.given.numbered += 1;
-                continue;
-            };
-            self.given.spans(located.time, located.time);
-            self.given.give(located, lane.base, direction, into);
+            let mut mark = lane.mark;
+            if let Some(sorter) = &self.sorter {
+                let start = lane.base + located.start as usize;
+                let bytes = self.memory.get(start..start + located.length as usize).unwrap_or(&[]);
+                let Some(direction) = sorter(bytes, lane.direction) else {
+                    self.given.numbered += 1;
+                    continue;
+                };
+                mark = self::mark(direction, lane.base);
+            }
+            first = first.or(Some(located.time));
+            last = last.at_least(located.time);
+            self.given.give(&located, mark, into);
             room -= 1;
         }
+        self.given.spans(first, last);
     }
 
     /// Makes the next record of every capture known; no, when one must be refilled first or is broken. Those that have ended go.
@@ -333,10 +371,10 @@ impl Port for CapturePort {
             if room == 0 || self.is_finished() {
                 break;
             }
-            if self.lanes.len() == 1 && self.sorter.is_none() {
-                self.receive_one(room, into);
-            } else {
-                self.receive_merged(room, into);
+            match (self.lanes.len(), &self.sorter) {
+                (1, None) => self.receive_one(room, into),
+                (2, None) => self.receive_two(room, into),
+                _ => self.receive_any(room, into),
             }
             // A burst ends where a block ends, but none is empty that need not be.
             if self.is_dry && into.len() == before && held == 0 {
