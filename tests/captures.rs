@@ -401,6 +401,82 @@ fn the_port_gives_what_the_merge_gives() {
     assert!(port.take_error().is_none());
 }
 
+/// What a port gives when everything is passed on at once: time, side, number in the replay, number in the capture.
+fn given(mut port: CapturePort) -> Vec<(Now, Direction, u64, u32)> {
+    let (mut found, mut frames) = (Vec::new(), Frames::new());
+    while !port.is_finished() {
+        port.receive(&mut frames);
+        for position in 0..frames.len() {
+            let frame = frames.get(position).unwrap();
+            let (time, side) = (port.captured(frame).unwrap(), port.side(frame).unwrap());
+            found.push((time, side, port.number(frame), number(port.bytes(frame))));
+        }
+        while let Some(frame) = frames.pop() {
+            port.recycle(frame);
+        }
+    }
+    found
+}
+
+#[test]
+fn any_number_of_captures_merges_in_the_port_as_one_by_one() {
+    use Direction::{Inbound, Outbound};
+    let check = |captures: &[(u32, u32, u64, u64, Direction)]| {
+        let merge = || {
+            let capture =
+                |&(count, length, start, step, side)| (open(counting(count, length, start, step)).unwrap(), side);
+            Merge::new(captures.iter().map(capture).collect())
+        };
+        let (mut plain, mut expected) = (merge(), Vec::new());
+        while let Some(next) = plain.next() {
+            let (record, direction) = next.unwrap();
+            expected.push((record.time, direction, expected.len() as u64 + 1, number(record.bytes)));
+        }
+        let [port, _] = CapturePort::pair(merge(), None);
+        assert!(given(port) == expected, "{captures:?}");
+        // With somebody who passes over what came outbound and turns the rest round.
+        let turn = |_: &[u8], side| (side == Inbound).then_some(Outbound);
+        let [port, _] = CapturePort::pair(merge(), Some(Box::new(turn)));
+        expected.retain(|line| line.1 == Inbound);
+        expected.iter_mut().for_each(|line| line.1 = Outbound);
+        assert!(given(port) == expected, "{captures:?}, sorted");
+    };
+    check(&[]);
+    check(&[(0, 8, 0, 0, Inbound)]);
+    check(&[(20_000, 100, 0, 7, Inbound)]);
+    check(&[(20_000, 100, 0, 0, Inbound), (10_000, 60, 0, 0, Outbound)]);
+    check(&[(9_000, 200, 3, 5, Outbound), (20_000, 100, 0, 7, Inbound)]);
+    // One ends long before the other, and one has no packets.
+    check(&[(100, 60, 0, 1, Inbound), (20_000, 100, 50, 1, Outbound), (0, 8, 0, 0, Inbound)]);
+    check(&[(5_000, 300, 9, 3, Inbound), (7_000, 64, 0, 2, Outbound), (3_000, 1514, 4, 4, Inbound)]);
+    // Packets longer than what is read at once.
+    check(&[(20, 262_144, 0, 3, Inbound), (2_000, 60, 1, 1, Outbound)]);
+}
+
+#[test]
+fn a_frame_that_is_held_keeps_its_bytes_and_stops_the_rest() {
+    let merge = Merge::new(vec![(open(counting(10_000, 100, 0, 1)).unwrap(), Direction::Inbound)]);
+    let [mut port, _] = CapturePort::pair(merge, None);
+    let mut frames = Frames::new();
+    port.receive(&mut frames);
+    let held = frames.pop().unwrap();
+    let (time, first) = (port.captured(&held), number(port.bytes(&held)));
+    while let Some(frame) = frames.pop() {
+        port.recycle(frame);
+    }
+    for _ in 0..1_000 {
+        port.receive(&mut frames);
+        while let Some(frame) = frames.pop() {
+            port.recycle(frame);
+        }
+        assert!(!port.is_finished() && !port.is_dry());
+    }
+    assert!(port.numbered() <= 128, "{}", port.numbered());
+    assert_eq!((port.captured(&held), number(port.bytes(&held))), (time, first));
+    port.recycle(held);
+    assert_eq!(given(port).last(), Some(&(Now(9_999), Direction::Inbound, 10_000, 9_999)));
+}
+
 #[test]
 fn the_port_reports_a_broken_capture() {
     let mut cut = counting(3, 8, 0, 1);

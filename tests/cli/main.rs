@@ -3,6 +3,7 @@
 mod bad_input;
 mod bench;
 mod bench_pipeline;
+mod bench_replay;
 mod check;
 mod explain;
 mod replay;

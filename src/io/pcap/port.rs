@@ -281,12 +281,11 @@ impl CapturePort {
         let (mut first, mut last) = (None, Now(0));
         while room > 0 && self.has_next_of_all() {
             let [a, b] = self.lanes.as_mut_slice() else { break };
+            // Each step takes from one of them.
+            let steps = room.min(a.count - a.first).min(b.count - b.first);
             let (mut one, mut other) = (a.first, b.first);
-            while room > 0
-                && one < a.count
-                && other < b.count
-                && let (Some(x), Some(y)) = (a.records.get(one), b.records.get(other))
-            {
+            for _ in 0..steps {
+                let (x, y) = (&a.records[one % BURST], &b.records[other % BURST]);
                 let is_other = y.time < x.time;
                 let located = select_unpredictable(is_other, y, x);
                 let mark = select_unpredictable(is_other, b.mark, a.mark);
@@ -295,9 +294,9 @@ impl CapturePort {
                 first = first.or(Some(located.time));
                 last = last.at_least(located.time);
                 self.given.give(located, mark, into);
-                room -= 1;
             }
             (a.first, b.first) = (one, other);
+            room -= steps;
         }
         self.given.spans(first, last);
     }
@@ -306,9 +305,10 @@ impl CapturePort {
     fn receive_any(&mut self, mut room: usize, into: &mut Frames) {
         let (mut first, mut last) = (None, Now(0));
         while room > 0 && self.has_next_of_all() {
-            let next = self.lanes.iter().enumerate().filter_map(|(n, lane)| lane.next().map(|next| (n, *next)));
-            let Some((n, located)) = next.min_by_key(|(_, located)| located.time) else { break };
-            let Some(lane) = self.lanes.get_mut(n) else { break };
+            // Of equal times the capture given first.
+            let earliest = self.lanes.iter_mut().min_by_key(|lane| lane.next().map(|next| next.time));
+            let Some(lane) = earliest else { break };
+            let Some(&located) = lane.next() else { break };
             lane.first += 1;
             let mut mark = lane.mark;
             if let Some(sorter) = &self.sorter {
