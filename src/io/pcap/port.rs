@@ -140,13 +140,13 @@ impl Lane {
             return false;
         }
         let block = memory.get_mut(self.base..self.base + self.length).unwrap_or(&mut []);
-        let (records, count) = (&mut self.records, &mut self.count);
+        let mut records = self.records.iter_mut();
         let stop = self.reader.locate_many(block, BURST, |located| {
-            if let Some(record) = records.get_mut(*count) {
+            if let Some(record) = records.next() {
                 *record = located;
-                *count += 1;
             }
         });
+        self.count = BURST - records.len();
         match stop {
             Ok(stop) => self.stop = stop,
             Err(error) => self.error = Some(error),

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::error::CaptureError;
-use super::format::{Format, Item, Link, MAX_PACKET, Packet, Problem};
+use super::format::{Format, Item, LONGEST_BLOCK, Link, Packet, Problem};
 use crate::base::time::Now;
 
 /// Bytes of a block.
@@ -21,7 +21,7 @@ const READ: usize = 1 << 18;
 const HEADROOM: usize = 16;
 
 // INVARIANT: a block has room for every record that `Format` accepts, so a refill always makes progress.
-const _: () = assert!(BLOCK - HEADROOM > MAX_PACKET + 0x2_0000);
+const _: () = assert!(BLOCK - HEADROOM > LONGEST_BLOCK);
 
 /// A packet of a capture, as an Ethernet frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,13 +186,12 @@ impl Reader {
         mut room: usize,
         mut take: impl FnMut(Located),
     ) -> Result<Stop, CaptureError> {
-        if let Format::Pcap(pcap) = self.format
-            && !self.is_failed
-        {
+        if !self.is_failed && self.skip == 0 {
             let filled = block.get(..self.filled).unwrap_or(&[]);
-            room -= pcap.locate_many(filled, &mut self.at, room, &mut take);
+            let taken = self.format.locate_many(filled, &mut self.at, room, &mut take);
+            room -= taken;
         }
-        // The last record of a block, what is no plain pcap, and what is wrong.
+        // The last record of a block, what is less frequent, and what is wrong.
         while room > 0 {
             match self.step(block)? {
                 Step::Record(located) => take(located),
