@@ -190,7 +190,7 @@ pub fn write(place: &Place, wish: &Wish) -> io::Result<Written> {
         "apiVersion: ringwall/v1\nkind: Gateway\nnode: {NODE}\nports:\n  uplink: {{ interface: {UPLINK} }}\n  downlink: {{ \
          interface: downlink }}\npolicy: [policy.yaml]\nsegments:\n  - {{ name: servers, cidrs: [10.64.0.0/16] }}\n\
          flows: {{ capacity: {} }}\n",
-        most.max(1 << 20).min(1 << 27)
+        most.clamp(1 << 20, 1 << 27)
     );
     fs::write(path("gateway.yaml"), gateway)?;
     fs::write(path("policy.yaml"), policy(wish.rules))?;
