@@ -222,9 +222,9 @@ impl Flows {
             if (keeps == 0) | !is_live {
                 break;
             }
-            let is_checked = is_tcp & !entry.is_picked_up() & !key.has(KeyBits::NO_WINDOW);
+            let unchecked = (key.protocol ^ 6) | entry.picked_up() | (key.bits.0 & KeyBits::NO_WINDOW);
             let shift = entry.shift(side);
-            if !tcp::advance(entry.windows_mut(), shift, side, key, is_checked) {
+            if !tcp::advance(entry.windows_mut(), shift, side, key, unchecked) {
                 break;
             }
             entry.refresh(moment, lengths[at]);

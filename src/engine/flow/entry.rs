@@ -162,7 +162,7 @@ impl Entry {
             epoch: self.epoch,
             state,
             is_low_initiator: self.bits & LOW_INITIATOR != 0,
-            is_picked_up: self.is_picked_up(),
+            is_picked_up: self.picked_up() != 0,
             is_groups_only: self.is_groups_only(),
         })
     }
@@ -224,10 +224,10 @@ impl Entry {
         if is_low == (self.bits & LOW_INITIATOR != 0) { Side::Initiator } else { Side::Responder }
     }
 
-    /// Picked up in mid-stream.
+    /// Picked up in mid-stream: not 0.
     #[inline]
-    pub fn is_picked_up(&self) -> bool {
-        self.bits & PICKED_UP != 0
+    pub fn picked_up(&self) -> u8 {
+        self.bits & PICKED_UP
     }
 
     /// Only the groups remember it.

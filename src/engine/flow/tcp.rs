@@ -278,22 +278,29 @@ pub fn in_window(windows: &Windows, state: TcpState, side: Side, key: &Key) -> O
 }
 
 /// As [`in_window`] for an ACK of an end that has announced a window, without SYN, FIN and RST, on `[end, limit, win]` by side:
-/// changes the record in its place and says yes, or changes nothing and says no. Where nothing `is_checked` it says yes and changes
-/// nothing. No branches: what is checked and what is not come in any order.
+/// changes the record in its place and says yes, or changes nothing and says no. With anything but 0 in `unchecked` it says yes and
+/// changes nothing. No branches: what is checked and what is not come in any order.
 #[inline(always)]
-pub fn advance(ends: &mut [[u32; 3]; 2], shift: u32, side: Side, key: &Key, is_checked: bool) -> bool {
+pub fn advance(ends: &mut [[u32; 3]; 2], shift: u32, side: Side, key: &Key, unchecked: u8) -> bool {
     let (s, p) = (side as usize % 2, 1 - side as usize % 2);
     let ([s_end, s_limit, s_win], [p_end, p_limit, p_win]) = (ends[s], ends[p]);
     let (seq, end, ack) = (key.seq, key.seq.wrapping_add(u32::from(key.payload)), key.ack);
     let window = u32::from(key.window) << shift;
-    let is_inside = before(seq, s_limit.wrapping_add(1))
-        & ((p_win == 0) | before(s_end.wrapping_sub(p_win).wrapping_sub(1), end))
-        & before(ack, p_end.wrapping_add(1))
-        & before(p_end.wrapping_sub(s_win.max(MAX_ACK_LAG)).wrapping_sub(1), ack)
-        & (s_win != 0);
+    // Each is negative where the segment is outside, which makes their union negative; the last where no window was announced.
+    let below_limit = s_limit.wrapping_sub(seq);
+    let not_too_old = end.wrapping_sub(s_end).wrapping_add(p_win);
+    let was_sent = p_end.wrapping_sub(ack);
+    let not_too_late = ack.wrapping_sub(p_end).wrapping_add(s_win.max(MAX_ACK_LAG));
+    let outside = below_limit
+        | select_unpredictable(p_win == 0, 0, not_too_old)
+        | was_sent
+        | not_too_late
+        | (s_win.wrapping_sub(1) & !s_win);
+    let is_outside = outside >> 31;
+    let moves = (is_outside == 0) & (unchecked == 0);
     let allowed = ack.wrapping_add(window);
     let new_limit = allowed.wrapping_add(u32::from(window == 0));
-    let (moves, is_more) = (is_inside & is_checked, before(s_limit, end));
+    let is_more = before(s_limit, end);
     ends[s] = [
         select_unpredictable(moves & before(s_end, end), end, s_end),
         s_limit,
@@ -304,7 +311,8 @@ pub fn advance(ends: &mut [[u32; 3]; 2], shift: u32, side: Side, key: &Key, is_c
         select_unpredictable(moves & before(p_limit.wrapping_sub(1), allowed), new_limit, p_limit),
         select_unpredictable(moves & is_more & (p_win != 0), p_win.wrapping_add(end.wrapping_sub(s_limit)), p_win),
     ];
-    select_unpredictable(is_checked, is_inside, true)
+    // One comparison, which does not fall apart into two branches: outside, and nothing that speaks against checking.
+    is_outside <= u32::from(unchecked)
 }
 
 #[cfg(test)]
@@ -362,7 +370,7 @@ mod tests {
             let before = Windows { ends, scales };
             let expected = in_window(&before, TcpState::Established, side, &key);
             let mut short = ends.map(|w| [w.end, w.limit, w.win]);
-            let found = advance(&mut short, before.shift(side), side, &key, true);
+            let found = advance(&mut short, before.shift(side), side, &key, 0);
             if ends[side as usize].win == 0 {
                 assert!(!found, "left to the long way");
                 continue;
@@ -371,7 +379,7 @@ mod tests {
             assert_eq!(found, expected.is_some(), "{before:?} {key:?}");
             let after = expected.unwrap_or(before).ends.map(|w| [w.end, w.limit, w.win]);
             assert_eq!(short, after, "{before:?} {key:?}");
-            assert!(advance(&mut short, before.shift(side), side, &key, false), "what is not checked passes");
+            assert!(advance(&mut short, before.shift(side), side, &key, 8), "what is not checked passes");
             assert_eq!(short, after, "and changes nothing");
         }
         assert!(inside > 1000, "{inside}");
