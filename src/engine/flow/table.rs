@@ -22,6 +22,9 @@ pub const NIL: u32 = u32::MAX;
 /// Blocks and ticks that one call with a budget may step over, besides what it looks at.
 const STEPS_PER_CALL: usize = 1024;
 
+/// So many entries before their turn those of new flows are fetched.
+const AHEAD: usize = 8;
+
 /// Words of the filter of recent hashes: of the 1,024 bits a burst of new flows sets one in sixteen.
 const RECENT: usize = 16;
 
@@ -261,6 +264,10 @@ impl Table {
     #[inline]
     pub fn insert_vacant(&mut self, flow: &Flow, hash: u64) -> Option<u32> {
         let slot = self.timers.take()?;
+        // Slots are mostly taken in order, and a store to a line that is far away holds up those behind it.
+        if let Some(coming) = self.entries.get(slot as usize + AHEAD) {
+            prefetch(coming);
+        }
         self.changes += 1;
         let (word, bit) = recent(hash);
         self.recent[word] |= bit;
