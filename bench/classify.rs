@@ -11,7 +11,7 @@ use criterion::{Criterion, Throughput};
 use ringwall::base::address::Family;
 use ringwall::cli::bench::generate::{End, Recipe, generate};
 use ringwall::cli::bench::profile::Kind;
-use ringwall::cli::bench::ruleset::{MISS, lookup};
+use ringwall::cli::bench::ruleset::{Burst, MISS, lookup};
 use ringwall::cli::bench::traffic::{Traffic, headers};
 use ringwall::engine::program::header::{Headers, LANES};
 
@@ -44,11 +44,12 @@ fn classifying(criterion: &mut Criterion, kind: Kind, family: Family, rules: usi
             });
         });
         let mut answers = vec![MISS; HEADERS];
+        let mut scratch = Burst::default();
         for batch in [1, 8, 32, 64] {
             group.bench_function(format!("both/{}/{batch}", traffic.name()), |bencher| {
                 bencher.iter(|| {
                     for (burst, out) in keys.chunks(batch).zip(answers.chunks_mut(batch)) {
-                        lookup(&classifier, black_box(burst), out);
+                        lookup(&classifier, &mut scratch, black_box(burst), out);
                     }
                     black_box(&answers);
                 });

@@ -14,7 +14,7 @@ use ringwall::base::diagnostic::Diagnostics;
 use ringwall::base::site::Site;
 use ringwall::cli::bench::generate::{End, Recipe, generate};
 use ringwall::cli::bench::profile::Kind;
-use ringwall::cli::bench::ruleset::{RuleSet, build, lookup};
+use ringwall::cli::bench::ruleset::{Burst, RuleSet, build, lookup};
 use ringwall::cli::bench::traffic::{Traffic, headers};
 use ringwall::compile::{self, Options};
 use ringwall::policy::load::{LoadOptions, load};
@@ -230,9 +230,10 @@ fn rebuild() {
     let (again, looked_up) = thread::scope(|scope| {
         let looking = scope.spawn(|| {
             let mut answers = vec![0; keys.len()];
+            let mut burst = Burst::default();
             let mut count = 0;
             while !is_over.load(Ordering::Relaxed) {
-                lookup(&classifier, &keys, &mut answers);
+                lookup(&classifier, &mut burst, &keys, &mut answers);
                 count += keys.len();
             }
             count

@@ -356,8 +356,14 @@ pub fn cross(dims: &Dimensions, broad: &[u32], room: usize, effort: &mut Effort)
     let by_interval = |classes: Classes, factor: u32| {
         classes.numbers.starts.iter().map(|&(at, class)| (at, class * factor)).collect()
     };
-    let mut ids = vec![NONE];
-    ids.extend_from_slice(broad);
+    // Answers are 1 + the position among the broad entries so far, or, if that has room, come to be 1 + the entry's own number.
+    let is_small = broad.last().is_none_or(|&last| last < u32::from(u16::MAX));
+    let ids = if is_small { Vec::new() } else { [NONE].into_iter().chain(broad.iter().copied()).collect() };
+    if is_small {
+        for answer in answers.iter_mut().filter(|answer| **answer != 0) {
+            *answer = broad[usize::from(*answer) - 1] as u16 + 1;
+        }
+    }
     let shift = wide.min(CHUNK).trailing_zeros();
     let (of_row, chunks, answers) = if answers.len() * 2 <= FEW_BYTES {
         (wide as u32, Vec::new(), answers)

@@ -193,8 +193,10 @@ fn dimensions(matches: &[Match], lines: &mut Vec<Line>) -> Result<(Fields, Dimen
         return Err(Refusal::PortClasses);
     }
     let v6 = [sources.v6(), destinations.v6()];
-    let mut table = |classes: &Numbering, universe: u32| {
-        Table::put(lines, &classes.table(universe).map(|class| class as u16).chain([0]).collect::<Vec<u16>>())
+    // Without a table all is of class 0.
+    let mut table = |classes: &Numbering, universe: u32| match classes.count {
+        1 => Table::default(),
+        _ => Table::put(lines, &classes.table(universe).map(|class| class as u16).chain([0]).collect::<Vec<u16>>()),
     };
     let fields = Fields {
         addresses: [sources, destinations],

@@ -184,7 +184,7 @@ pub fn split(
     lines: &mut Vec<Line>,
 ) -> Option<(Split, Shape)> {
     let intervals = (dims.src.universe + dims.dst.universe) as usize;
-    let sides = intervals * size_of::<Side>();
+    let sides = Side::most_bytes(intervals);
     let least = sides + entries.len().saturating_sub(usize::from(u16::MAX)) * size_of::<Record>();
     if least > memory {
         return None;
@@ -208,7 +208,7 @@ pub fn split(
     let used = lines.len();
     let pairs = best.built.tables.pairs();
     let split = Split {
-        sides: [sources, destinations].each_ref().map(|side| Table::put(lines, side)),
+        sides: [sources, destinations].each_ref().map(|side| Side::put(lines, side)),
         records: Table::put(lines, &records.records),
         cross: best.built.tables.put(lines),
     };
@@ -263,7 +263,7 @@ fn divided(
         tests[at] = tests[at + 1] + filing.cost;
     }
     let unlisted = filings.partition_point(|(_, filing)| filing.cost.is_infinite());
-    let sides: usize = [&dims.src, &dims.dst].iter().map(|sets| sets.universe as usize * size_of::<Side>()).sum();
+    let sides: usize = [&dims.src, &dims.dst].iter().map(|sets| Side::most_bytes(sets.universe as usize)).sum();
     let room = room(entries.len()).min(memory);
     let mut best: Option<Division> = None;
     let mut broad = unlisted;
@@ -307,7 +307,7 @@ struct Records {
 }
 
 impl Records {
-    /// Files entries, ascending, under one side. `cross` tells where the classes of the cross product begin to hold.
+    /// Files entries, ascending, under one side; returns class and first record of each interval. `cross` tells where the classes of the cross product begin to hold.
     fn file(
         &mut self,
         dims: &Dimensions,
@@ -315,7 +315,7 @@ impl Records {
         under: usize,
         cross: &[(u32, u32)],
         effort: &mut Effort,
-    ) -> Option<Vec<Side>> {
+    ) -> Option<Vec<(u32, Option<u32>)>> {
         let sets = if under == 0 { &dims.src } else { &dims.dst };
         let mut having: Vec<Vec<u32>> = vec![Vec::new(); sets.spans.len()];
         let mut everywhere = Vec::new();
@@ -327,7 +327,7 @@ impl Records {
         }
         let used = sets.named().filter(|(set, _)| !having[*set as usize].is_empty());
         let classes = classes(used, effort)?;
-        let mut lists: Vec<(u32, u32)> = Vec::with_capacity(classes.members.len());
+        let mut lists: Vec<Option<u32>> = Vec::with_capacity(classes.members.len());
         for members in &classes.members {
             let all = members.iter().flat_map(|&set| &having[set as usize]).chain(&everywhere);
             let mut list: Vec<u32> = all.copied().collect();
@@ -341,7 +341,11 @@ impl Records {
                     return None;
                 }
             }
-            lists.push((first as u32, (self.records.len() - first) as u32));
+            let last = self.records.get_mut(first..).and_then(|list| list.last_mut());
+            lists.push(last.map(|last| {
+                last.end_list();
+                first as u32
+            }));
         }
         let mut sides = Vec::with_capacity(sets.universe as usize);
         let mut at = 0;
@@ -349,8 +353,7 @@ impl Records {
             while cross.get(at + 1).is_some_and(|next| next.0 as usize <= interval) {
                 at += 1;
             }
-            let (first, len) = lists[class as usize];
-            sides.push(Side { class: cross[at].1, first, len, _rest: 0 });
+            sides.push((cross[at].1, lists[class as usize]));
         }
         Some(sides)
     }

@@ -3,7 +3,8 @@
 use crate::base::address::{Direction, Family};
 
 /// Facts about a packet, one bit each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(transparent)]
 pub struct KeyBits(pub u8);
 
 impl KeyBits {
@@ -34,7 +35,7 @@ impl KeyBits {
 /// ```
 /// One cache line. For ICMP and ICMPv6, `dport` is `type << 8 | code` and `sport` the identifier of an echo (0 otherwise), so
 /// that ports and ICMP share the same interval search. Fields that do not apply are 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C, align(64))]
 pub struct Key {
     /// Source address; IPv4 in the low 32 bits.

@@ -1,6 +1,6 @@
 //! `ringwall bench classify`: rules and headers in, what a look-up of the first match costs out.
 //!
-//! What is timed: headers are copied, 1,024 at a time, into one buffer, as they are after a burst was parsed; the clock runs only
+//! What is timed: headers are copied, 256 at a time, into one buffer, as they are after a burst was parsed; the clock runs only
 //! while their first matches are looked up, in bursts of `--batch`. A pass goes over all headers once. The figure is the best pass,
 //! which other work on the machine disturbed least; the median of the passes stands beside it.
 
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::super::arguments::{Output, exit};
@@ -19,18 +19,38 @@ use super::super::{findings, print};
 use super::classbench;
 use super::generate::{End, Recipe, generate};
 use super::profile::Kind;
-use super::ruleset::{MISS, RuleSet, build, lookup};
+use super::ruleset::{Burst, MISS, RuleSet, build, lookup};
 use super::scan::LinearScan;
 use super::traffic::{Traffic, headers};
 use crate::base::address::{Family, address};
 use crate::base::diagnostic::Diagnostics;
 use crate::engine::program::classifier::Classifier;
 use crate::engine::program::header::LANES;
+use crate::engine::program::isa::Level;
 use crate::packet::{Key, KeyBits};
 use crate::policy::source::Source;
 
 /// Headers that are prepared before the clock starts.
 const CHUNK: usize = 256;
+
+/// Instructions that look-ups may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Instructions {
+    Scalar,
+    Avx2,
+    Avx512,
+}
+
+impl Instructions {
+    /// The level, if this processor has it.
+    fn level(self) -> Option<Level> {
+        Level::all().into_iter().find(|level| match level {
+            Level::Scalar => self == Instructions::Scalar,
+            Level::Avx2(_) => self == Instructions::Avx2,
+            Level::Avx512(_) => self == Instructions::Avx512,
+        })
+    }
+}
 
 /// Arguments of `ringwall bench classify`.
 #[derive(Debug, Args)]
@@ -65,6 +85,9 @@ pub struct ClassifyArguments {
     /// Headers per burst
     #[arg(long, value_name = "N", default_value_t = LANES as u16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     batch: u16,
+    /// Instructions to use [default: the best that this processor has]
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    level: Option<Instructions>,
     /// Passes over the headers
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
     passes: u16,
@@ -136,6 +159,15 @@ pub fn run(arguments: &ClassifyArguments) -> u8 {
             found.push(refusal.diagnostic());
             findings::print(&found, &[]);
             return exit::INVALID;
+        }
+    };
+
+    let classifier = match arguments.level.map(Instructions::level) {
+        None => classifier,
+        Some(Some(level)) => classifier.with_level(level),
+        Some(None) => {
+            print::talk("error: this processor does not have the instructions that `--level` names\n");
+            return exit::ENVIRONMENT;
         }
     };
 
@@ -247,6 +279,7 @@ fn measure(
     let mut buffer = vec![Key::EMPTY; CHUNK];
     let packed: Vec<Packed> = keys.iter().map(Packed::of).collect();
     let batch = usize::from(arguments.batch.max(1));
+    let mut scratch = Burst::default();
     let mut pass = || {
         let mut spent = Duration::ZERO;
         for ((chunk, packed), out) in keys.chunks(CHUNK).zip(packed.chunks(CHUNK)).zip(answers.chunks_mut(CHUNK)) {
@@ -257,7 +290,7 @@ fn measure(
             }
             let start = Instant::now();
             for (burst, out) in buffer.chunks(batch).zip(out.chunks_mut(batch)) {
-                lookup(classifier, burst, out);
+                lookup(classifier, &mut scratch, burst, out);
             }
             spent += start.elapsed();
         }

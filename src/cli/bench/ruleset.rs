@@ -163,14 +163,20 @@ pub fn build(matches: &[Match]) -> Result<Classifier, Refusal> {
     dimensions::classifier(matches, &[Rc::from([all])], |_| false, MEMORY)
 }
 
+/// What looking up a burst writes to: kept, as the packet line keeps its own.
+#[derive(Clone, Debug, Default)]
+pub struct Burst {
+    headers: Headers,
+    found: Found,
+}
+
 /// Finds the first matching rule of each key, [`MISS`] where there is none; `out` gets as many answers as there are keys, or as it
 /// has room for. This is what the packet line runs.
 #[inline]
-pub fn lookup(classifier: &Classifier, keys: &[Key], out: &mut [u32]) {
-    let (mut headers, mut found) = (Headers::default(), Found::default());
+pub fn lookup(classifier: &Classifier, burst: &mut Burst, keys: &[Key], out: &mut [u32]) {
     for (keys, out) in keys.chunks(LANES).zip(out.chunks_mut(LANES)) {
-        classifier.headers(keys, &mut headers);
-        classifier.first_of_each(&headers, 0, &mut found);
-        out.iter_mut().zip(found.entries()).for_each(|(out, found)| *out = *found);
+        classifier.headers(keys, &mut burst.headers);
+        classifier.first_of_each(&burst.headers, 0, &mut burst.found);
+        out.iter_mut().zip(burst.found.entries()).for_each(|(out, found)| *out = *found);
     }
 }

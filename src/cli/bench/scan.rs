@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use crate::cli::bench::generate::{End, Recipe, generate};
     use crate::cli::bench::profile::Kind;
-    use crate::cli::bench::ruleset::lookup;
+    use crate::cli::bench::ruleset::{Burst, lookup};
     use crate::cli::bench::traffic::{Traffic, headers};
     use crate::engine::program::isa::Level;
 
@@ -124,7 +124,7 @@ mod tests {
                     for traffic in [Traffic::Uniform, Traffic::Zipf, Traffic::Random, Traffic::Edges] {
                         let keys = headers(&set, traffic, 400, 6);
                         let mut answers = vec![0; keys.len()];
-                        lookup(&classifier, &keys, &mut answers);
+                        lookup(&classifier, &mut Burst::default(), &keys, &mut answers);
                         for (key, answer) in keys.iter().zip(answers) {
                             let first = set.rules.iter().position(|rule| rule.contains(family, key));
                             let expected = first.map_or(MISS, |index| index as u32);
@@ -150,7 +150,7 @@ mod tests {
                 let expected: Vec<u32> = keys.iter().map(|key| scan.first(key)).collect();
                 for level in Level::all() {
                     let mut answers = vec![0; keys.len()];
-                    lookup(&built.clone().with_level(level), &keys, &mut answers);
+                    lookup(&built.clone().with_level(level), &mut Burst::default(), &keys, &mut answers);
                     let wrong = (0..keys.len()).find(|&at| answers[at] != expected[at]);
                     let context = |at: usize| (answers[at], expected[at], keys[at]);
                     assert_eq!(wrong.map(context), None, "{kind:?} {family:?} {rules} {}", level.name());
@@ -166,7 +166,7 @@ mod tests {
             let (scan, classifier) = (LinearScan::new(&set), set.classifier().unwrap());
             let keys = headers(&set, Traffic::Random, 500, 6);
             let mut answers = vec![0; keys.len()];
-            lookup(&classifier, &keys, &mut answers);
+            lookup(&classifier, &mut Burst::default(), &keys, &mut answers);
             assert!(keys.iter().zip(&answers).all(|(key, answer)| scan.first(key) == *answer), "{kind:?}");
             assert!(answers.contains(&MISS), "{kind:?}");
         }

@@ -8,10 +8,12 @@
 //! pairs[source class + destination class]                        -> row: offset into `chunks`           u32
 //! ports[source port class + destination port class + protocol]   -> port class                          u16
 //! chunks[row + port class / 2^shift]                             -> offset into `answers`                u32
-//! answers[chunk + port class % 2^shift]                          -> 0 = none, else 1 + place in `ids`    u16
+//! answers[chunk + port class % 2^shift]                          -> 0 = none, else 1 + number in the list u16
 //! ```
-//! Tables of 16-bit elements end with one element of padding. Classes are multiplied by the width of what follows when the tables are built, so that a look-up adds. Rows differ from each other
-//! in a few ports only; cut into chunks, of which equal ones are kept once, they take a tenth of the memory.
+//! Where the numbers of the broad entries do not have room in 16 bits, what stands there is 1 + place in `ids`, which has them.
+//! Tables of 16-bit elements end with one element of padding. Classes are multiplied by the width of what follows when the tables are
+//! built, so that a look-up adds. Rows differ from each other in a few ports only; cut into chunks, of which equal ones are kept
+//! once, they take a tenth of the memory.
 
 use super::arena::{Line, Table};
 use super::header::{CLASSES, Group};
@@ -29,7 +31,7 @@ pub struct Cross {
     pub(crate) chunks: Table<u32>,
     pub(crate) shift: u32,
     pub(crate) answers: Table<u16>,
-    /// Entries by answer; the first is [`NONE`](super::classifier::NONE).
+    /// Entries by answer, if answers are not entries themselves; the first is [`NONE`](super::classifier::NONE).
     pub(crate) ids: Table<u32>,
 }
 
@@ -104,6 +106,8 @@ impl CrossTables<'_> {
         } else {
             isa.add(isa.words(self.chunks, chunks), isa.and(port_classes, isa.splat((1 << self.shift) - 1)))
         };
-        isa.words(self.ids, isa.halves(self.answers, answers))
+        let answers = isa.halves(self.answers, answers);
+        // None is one below 0, which is NONE.
+        if self.ids.is_empty() { isa.subtract(answers, isa.splat(1)) } else { isa.words(self.ids, answers) }
     }
 }

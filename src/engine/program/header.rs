@@ -4,7 +4,7 @@
 
 use super::arena::{Line, Table};
 use super::isa::{Isa, WIDTH};
-use super::partition::{Entry, Intervals, Partition};
+use super::partition::{Entry, Intervals, Node, Partition};
 use crate::base::address::Family;
 use crate::packet::{Key, KeyBits};
 
@@ -20,7 +20,7 @@ pub const PROTOCOLS: u32 = 512;
 /// Columns of a [`Group`].
 pub(super) const DST: usize = 0;
 pub(super) const SPORT: usize = 1;
-const DPORT: usize = 2;
+pub(super) const DPORT: usize = 2;
 pub(super) const PROTOCOL: usize = 3;
 pub(super) const SRC: usize = 4;
 /// Three columns: classes of source port, destination port, protocol.
@@ -171,99 +171,50 @@ impl FieldTables<'_> {
         translated
     }
 
-    /// The headers of a burst, [`LANES`] at most. Phases: roots of all; tables of the addresses that have one; nodes of all; deeper
-    /// nodes, in rounds, of the few that have them; IPv6 addresses. Nothing branches on an address.
+    /// The headers of a burst, [`LANES`] at most. Phases: entries of all addresses, and fields; nodes of the addresses that have one;
+    /// classes; deeper nodes, in rounds, of the few that have them; IPv6 addresses. Nothing branches on an address.
     #[inline(always)]
     pub(super) fn headers<I: Isa>(&self, isa: I, keys: &[Key], headers: &mut Headers) {
-        const GROUPS: usize = LANES / WIDTH;
         headers.len = keys.len().min(LANES);
-        // By group and side: the address, and the two halves of the entry where its search stands.
-        let mut addresses = [[[0u32; WIDTH]; 2]; GROUPS];
-        let mut nodes = [[[0u32; WIDTH]; 2]; GROUPS];
-        let mut bases = [[[0u32; WIDTH]; 2]; GROUPS];
-        // Lanes whose search goes on: group, side and lane in seven bits.
-        let mut work = [0u32; 2 * LANES + WIDTH];
-        let mut open = 0;
+        let groups = headers.len.div_ceil(WIDTH);
+        let mut searches = [Searches::new(), Searches::new()];
         let mut is_wide = false;
-        let lanes: [u32; WIDTH] = std::array::from_fn(|lane| lane as u32);
         let low16 = isa.splat(0xffff);
         for (g, (keys, group)) in keys.chunks(WIDTH).zip(&mut headers.groups).enumerate() {
-            let mut ports = [0u32; WIDTH];
-            let mut facts = [0u32; WIDTH];
-            let [src, dst] = &mut addresses[g];
-            for (i, key) in keys.iter().enumerate().take(WIDTH) {
-                src[i] = key.src as u32;
-                dst[i] = key.dst as u32;
-                ports[i] = u32::from(key.sport) | u32::from(key.dport) << 16;
-                facts[i] = u32::from(key.protocol) | u32::from(key.bits.0) << 8;
-            }
-            let (ports, facts) = (isa.load(&ports), isa.load(&facts));
-            let has_ports = isa.at_least(isa.and(facts, isa.splat(u32::from(KeyBits::L4) << 8)), 1);
-            is_wide |= isa.at_least(isa.and(facts, isa.splat(u32::from(KeyBits::V6) << 8)), 1) != 0;
+            let [src, dst, ports, facts] = isa.columns(keys);
+            let has_ports = isa.at_least(isa.and(facts, isa.splat(u32::from(KeyBits::L4) << 16)), 1);
+            is_wide |= isa.at_least(isa.and(facts, isa.splat(u32::from(KeyBits::V6) << 16)), 1) != 0;
             let without = isa.splat(WITHOUT_PORTS);
-            // The family is the lowest of the bits, so that family and protocol are the lowest nine here.
-            let fields = [
-                isa.select(has_ports, isa.and(ports, low16), without),
-                isa.select(has_ports, isa.shift_right(ports, 16), without),
-                isa.and(facts, isa.splat(PROTOCOLS - 1)),
-            ];
-            for (which, field) in fields.into_iter().enumerate() {
-                group.0[SPORT + which] = isa.store(field);
-                group.0[CLASSES + which] = isa.store(isa.halves(self.classes[which], field));
+            group.0[SPORT] = isa.store(isa.select(has_ports, isa.and(ports, low16), without));
+            group.0[DPORT] = isa.store(isa.select(has_ports, isa.shift_right(ports, 16), without));
+            // The family is the lowest of the facts.
+            let family = isa.and(isa.shift_right(facts, 8), isa.splat(1 << 8));
+            group.0[PROTOCOL] = isa.store(isa.add(isa.and(facts, isa.splat(0xff)), family));
+            group.0[SRC] = isa.store(searches[0].begin(isa, &self.addresses[0], src, g));
+            group.0[DST] = isa.store(searches[1].begin(isa, &self.addresses[1], dst, g));
+        }
+        for (searches, intervals) in searches.iter_mut().zip(&self.addresses) {
+            searches.rank(isa, intervals.nodes);
+        }
+        for (g, group) in headers.groups.iter_mut().enumerate().take(groups) {
+            for which in 0..3 {
+                let class = isa.halves(self.classes[which], isa.load(&group.0[SPORT + which]));
+                group.0[CLASSES + which] = isa.store(class);
             }
-            for side in 0..2 {
-                let (node, base) = self.addresses[side].roots(isa, isa.load(&addresses[g][side]));
-                nodes[g][side] = isa.store(node);
-                bases[g][side] = isa.store(base);
-                let tables = isa.at_least(node, Entry::TABLE);
-                if tables != 0 {
-                    open = append(
-                        isa,
-                        tables,
-                        isa.add(isa.load(&lanes), isa.splat((2 * g + side) as u32 * 16)),
-                        &mut work,
-                        open,
-                    );
+            group.0[SRC] = isa.store(searches[0].end(isa, isa.load(&group.0[SRC]), g));
+            group.0[DST] = isa.store(searches[1].end(isa, isa.load(&group.0[DST]), g));
+        }
+        for (searches, column) in searches.iter_mut().zip([SRC, DST]) {
+            let intervals = &self.addresses[usize::from(column == DST)];
+            while searches.inner.iter().any(|&lanes| lanes != 0) {
+                for (g, group) in headers.groups.iter_mut().enumerate().take(groups) {
+                    group.0[column] = isa.store(searches.go_on(isa, intervals, isa.load(&group.0[column]), g));
+                }
+                searches.rank(isa, intervals.nodes);
+                for (g, group) in headers.groups.iter_mut().enumerate().take(groups) {
+                    group.0[column] = isa.store(searches.end(isa, isa.load(&group.0[column]), g));
                 }
             }
-        }
-        for &lane in work.iter().take(open) {
-            let (g, side, i) = place(lane);
-            let entry = self.addresses[side].behind_table(bases[g][side][i], addresses[g][side][i]);
-            (nodes[g][side][i], bases[g][side][i]) = entry.halves();
-        }
-        open = 0;
-        for (g, group) in headers.groups.iter_mut().enumerate().take(keys.len().div_ceil(WIDTH)) {
-            for (side, column) in [SRC, DST].into_iter().enumerate() {
-                let intervals = &self.addresses[side];
-                for i in 0..WIDTH {
-                    let below = intervals.below(isa, nodes[g][side][i], addresses[g][side][i]);
-                    group.0[column][i] = bases[g][side][i] + below;
-                }
-                let inner = isa.at_least(isa.load(&nodes[g][side]), Entry::INNER);
-                if inner != 0 {
-                    open = append(
-                        isa,
-                        inner,
-                        isa.add(isa.load(&lanes), isa.splat((2 * g + side) as u32 * 16)),
-                        &mut work,
-                        open,
-                    );
-                }
-            }
-        }
-        while open > 0 {
-            let mut next = 0;
-            for w in 0..open.min(2 * LANES) {
-                let (g, side, i) = place(work[w]);
-                let Some(group) = headers.groups.get_mut(g) else { break };
-                let (intervals, found) = (&self.addresses[side], &mut group.0[if side == 0 { SRC } else { DST }][i]);
-                let (node, base) = intervals.entry(*found).halves();
-                *found = base + intervals.below(isa, node, addresses[g][side][i]);
-                work[next % (2 * LANES)] = work[w];
-                next += usize::from(node >= Entry::INNER);
-            }
-            open = next;
         }
         if is_wide {
             for (i, key) in keys.iter().enumerate().take(LANES).filter(|(_, key)| key.has(KeyBits::V6)) {
@@ -276,18 +227,89 @@ impl FieldTables<'_> {
     }
 }
 
-/// Group, side and lane of an element of a work list.
-#[inline(always)]
-fn place(lane: u32) -> (usize, usize, usize) {
-    let lane = lane as usize;
-    (lane / (2 * WIDTH) % (LANES / WIDTH), lane / WIDTH % 2, lane % WIDTH)
+/// The addresses of one side whose search goes on in a node, one behind the other.
+struct Searches {
+    /// Numbers of the nodes.
+    nodes: [u32; LANES + WIDTH],
+    /// Lower halves of the addresses, twice.
+    lows: [u32; LANES + WIDTH],
+    /// What the nodes say.
+    ranks: [u32; LANES + WIDTH],
+    len: usize,
+    /// By group: the lower halves of all addresses, twice.
+    all_lows: [[u32; WIDTH]; LANES / WIDTH],
+    /// By group: the lanes that have a node, and which of them an inner one.
+    lanes: [u16; LANES / WIDTH],
+    inner: [u16; LANES / WIDTH],
+    /// By group: where its lanes begin.
+    starts: [usize; LANES / WIDTH],
 }
 
-/// Puts the lanes of a mask behind a work list; returns its new length. The list must have [`WIDTH`] places to spare.
-#[inline(always)]
-fn append<I: Isa>(isa: I, mask: u16, lanes: I::V, work: &mut [u32], open: usize) -> usize {
-    if let Some(to) = work.get_mut(open..open + WIDTH).and_then(|to| to.try_into().ok()) {
-        isa.pack(mask, lanes, to);
+impl Searches {
+    #[inline(always)]
+    fn new() -> Searches {
+        Searches {
+            nodes: [0; LANES + WIDTH],
+            lows: [0; LANES + WIDTH],
+            ranks: [0; LANES + WIDTH],
+            len: 0,
+            all_lows: [[0; WIDTH]; LANES / WIDTH],
+            lanes: [0; LANES / WIDTH],
+            inner: [0; LANES / WIDTH],
+            starts: [0; LANES / WIDTH],
+        }
     }
-    open + mask.count_ones() as usize
+
+    /// Begins the search for the addresses of a group; returns their entries, which are intervals where no node is asked.
+    #[inline(always)]
+    fn begin<I: Isa>(&mut self, isa: I, intervals: &Intervals<'_>, addresses: I::V, g: usize) -> I::V {
+        let low = isa.and(addresses, isa.splat(0xffff));
+        self.all_lows[g] = isa.store(isa.add(low, isa.shift_left(low, 16)));
+        let entries = intervals.entries(isa, addresses);
+        self.push(isa, isa.at_least(entries, Entry::NODE), entries, g);
+        entries
+    }
+
+    /// Puts the lanes of a mask behind the list.
+    #[inline(always)]
+    fn push<I: Isa>(&mut self, isa: I, lanes: u16, entries: I::V, g: usize) {
+        (self.lanes[g], self.inner[g]) = (lanes, lanes & isa.at_least(entries, Entry::INNER));
+        let at = self.len.min(LANES);
+        self.starts[g] = at;
+        let numbers = isa.and(entries, isa.splat(Entry::NUMBER));
+        for (to, from) in [(&mut self.nodes, numbers), (&mut self.lows, isa.load(&self.all_lows[g]))] {
+            if let Some(to) = to[at..].first_chunk_mut() {
+                isa.pack(lanes, from, to);
+            }
+        }
+        self.len = at + lanes.count_ones() as usize;
+    }
+
+    /// Asks the nodes.
+    #[inline(always)]
+    fn rank<I: Isa>(&mut self, isa: I, nodes: &[Node]) {
+        let len = std::mem::take(&mut self.len).min(LANES);
+        for at in (0..len).step_by(WIDTH) {
+            let (numbers, lows) = (self.nodes[at..].first_chunk(), self.lows[at..].first_chunk());
+            if let (Some(numbers), Some(lows), Some(ranks)) = (numbers, lows, self.ranks[at..].first_chunk_mut()) {
+                isa.ranks(nodes, numbers, lows, ranks);
+            }
+        }
+    }
+
+    /// What the nodes of a group said, in the place of what stood for them.
+    #[inline(always)]
+    fn end<I: Isa>(&self, isa: I, before: I::V, g: usize) -> I::V {
+        let ranks = self.ranks[self.starts[g].min(LANES)..].first_chunk().unwrap_or(&[0; WIDTH]);
+        isa.unpack(self.lanes[g], ranks, before)
+    }
+
+    /// Goes from inner nodes to the next; `found` is what they said.
+    #[inline(always)]
+    fn go_on<I: Isa>(&mut self, isa: I, intervals: &Intervals<'_>, found: I::V, g: usize) -> I::V {
+        let lanes = self.inner[g];
+        let entries = intervals.inner(isa, lanes, found);
+        self.push(isa, lanes, entries, g);
+        entries
+    }
 }

@@ -6,10 +6,13 @@
 
 use bytemuck::cast;
 use core::arch::x86_64::{__m256i, __m512i};
+use core::mem::offset_of;
 use pulp::x86::{V3, V4};
 
 use super::gather;
 use super::partition::Node;
+use super::split::Record;
+use crate::packet::Key;
 
 /// Numbers that are worked on at once.
 pub(super) const WIDTH: usize = 16;
@@ -38,14 +41,48 @@ pub(super) trait Isa: Copy {
     fn words(self, table: &[u32], at: Self::V) -> Self::V;
     /// The same of a table of 16-bit elements, of which the last is padding.
     fn halves(self, table: &[u16], at: Self::V) -> Self::V;
+    /// Elements of a table where the mask has a bit, else the lanes of `no`.
+    fn words_where(self, mask: u16, table: &[u32], at: Self::V, no: Self::V) -> Self::V;
     /// Writes the lanes of a mask to the beginning of `to`, one behind the other; what lies behind them there is lost.
     fn pack(self, mask: u16, lanes: Self::V, to: &mut [u32; WIDTH]);
+    /// The reverse: the first elements of `from` to the lanes of the mask, the lanes of `no` elsewhere.
+    fn unpack(self, mask: u16, from: &[u32; WIDTH], no: Self::V) -> Self::V;
 
+    /// Of up to sixteen keys: the lowest words of source and destination; source port and, above, destination port; protocol, TCP
+    /// flags, facts and window scale, from the lowest byte.
+    fn columns(self, keys: &[Key]) -> [Self::V; 4];
     /// How many edges of a node lie below.
     fn below(self, node: &Node, low: u16) -> u32;
+    /// Of sixteen nodes, by their numbers: the base and how many edges lie below, together. What is compared is the lower half of
+    /// `lows`, whose upper half is the same again.
+    fn ranks(self, nodes: &[Node], numbers: &[u32; WIDTH], lows: &[u32; WIDTH], ranks: &mut [u32; WIDTH]);
+    /// The first six words of records; a position behind the end reads some record, or zeroes.
+    fn records(self, records: &[Record], at: Self::V) -> [Self::V; 6];
 }
 
 type Array = [u32; WIDTH];
+
+/// The columns of keys, one by one.
+#[inline(always)]
+fn columns(keys: &[Key]) -> [Array; 4] {
+    let mut columns = [[0; WIDTH]; 4];
+    for (i, key) in keys.iter().enumerate().take(WIDTH) {
+        columns[0][i] = key.src as u32;
+        columns[1][i] = key.dst as u32;
+        columns[2][i] = u32::from(key.sport) | u32::from(key.dport) << 16;
+        columns[3][i] = u32::from(key.protocol) | u32::from(key.bits.0) << 16;
+    }
+    columns
+}
+
+/// Words of two keys, in quarters: those of both keys for each of the four columns.
+const OF_TWO_KEYS: [u32; WIDTH] = [0, 16, 0, 0, 4, 20, 0, 0, 8, 24, 0, 0, 9, 25, 0, 0];
+
+const _: () = {
+    assert!(offset_of!(Key, src) == 0 && offset_of!(Key, dst) == 16);
+    assert!(offset_of!(Key, sport) == 32 && offset_of!(Key, dport) == 34);
+    assert!(offset_of!(Key, protocol) == 36 && offset_of!(Key, bits) == 38);
+};
 
 /// The operations that the compiler finds instructions for by itself.
 macro_rules! on_arrays {
@@ -130,6 +167,50 @@ macro_rules! on_arrays {
         }
 
         #[inline(always)]
+        fn words_where(self, mask: u16, table: &[u32], at: Array, mut no: Array) -> Array {
+            for (i, (no, at)) in no.iter_mut().zip(at).enumerate() {
+                if mask >> i & 1 == 1 {
+                    *no = table.get(at as usize).copied().unwrap_or(0);
+                }
+            }
+            no
+        }
+
+        #[inline(always)]
+        fn unpack(self, mask: u16, from: &Array, mut no: Array) -> Array {
+            let mut next = 0;
+            for (i, no) in no.iter_mut().enumerate() {
+                let is_taken = mask >> i & 1 == 1;
+                *no = if is_taken { from[next % WIDTH] } else { *no };
+                next += usize::from(is_taken);
+            }
+            no
+        }
+
+        #[inline(always)]
+        fn columns(self, keys: &[Key]) -> [Array; 4] {
+            columns(keys)
+        }
+
+        #[inline(always)]
+        fn ranks(self, nodes: &[Node], numbers: &Array, lows: &Array, ranks: &mut Array) {
+            for ((rank, &number), &low) in ranks.iter_mut().zip(numbers).zip(lows) {
+                let node = nodes.get(number as usize).unwrap_or(&Node::EMPTY);
+                *rank = node.base + self.below(node, low as u16);
+            }
+        }
+
+        #[inline(always)]
+        fn records(self, records: &[Record], at: Array) -> [Array; 6] {
+            let mut columns = [[0; WIDTH]; 6];
+            for (lane, at) in at.into_iter().enumerate() {
+                let record = records.get(at as usize).copied().unwrap_or_default();
+                columns.iter_mut().zip(record.0).for_each(|(column, word)| column[lane] = word);
+            }
+            columns
+        }
+
+        #[inline(always)]
         fn pack(self, mask: u16, lanes: Array, to: &mut Array) {
             let mut next = 0;
             for (i, lane) in lanes.into_iter().enumerate() {
@@ -151,7 +232,7 @@ impl Isa for Scalar {
     fn below(self, node: &Node, low: u16) -> u32 {
         // Signed comparison is what the plainest processor has for lanes, so both sides are moved by half the range.
         let low = (low ^ 1 << 15) as i16;
-        let below: i16 = node.0.iter().map(|&edge| i16::from(((edge ^ 1 << 15) as i16) < low)).sum();
+        let below: i16 = node.edges.iter().map(|&edge| i16::from(((edge ^ 1 << 15) as i16) < low)).sum();
         below as u32
     }
 }
@@ -167,7 +248,8 @@ impl Isa for V3 {
         let low = self.avx2._mm256_xor_si256(self.avx._mm256_set1_epi16(low as i16), half);
         let under = |lanes| self.avx2._mm256_cmpgt_epi16(low, self.avx2._mm256_xor_si256(lanes, half));
         let both = self.avx2._mm256_packs_epi16(under(a), under(b));
-        (self.avx2._mm256_movemask_epi8(both) as u32).count_ones()
+        // The two lowest lanes are the node's base.
+        (self.avx2._mm256_movemask_epi8(both) as u32 & !3).count_ones()
     }
 }
 
@@ -252,7 +334,47 @@ impl Isa for V4 {
     #[inline(always)]
     fn below(self, node: &Node, low: u16) -> u32 {
         let low = self.avx512f._mm512_set1_epi16(low as i16);
-        self.avx512bw._mm512_cmplt_epu16_mask(cast(*node), low).count_ones()
+        self.avx512bw._mm512_mask_cmplt_epu16_mask(gather::EDGE_LANES, cast(*node), low).count_ones()
+    }
+
+    #[inline(always)]
+    fn words_where(self, mask: u16, table: &[u32], at: __m512i, no: __m512i) -> __m512i {
+        gather::words_where(self, mask, table, at, no)
+    }
+
+    #[inline(always)]
+    fn unpack(self, mask: u16, from: &Array, no: __m512i) -> __m512i {
+        self.avx512f._mm512_mask_expand_epi32(no, mask, cast(*from))
+    }
+
+    /// Each key is a cache line, loaded as one: storing words and loading them as one vector again would wait for the stores.
+    #[inline(always)]
+    fn columns(self, keys: &[Key]) -> [__m512i; 4] {
+        let Some(keys) = keys.first_chunk::<WIDTH>() else { return cast(columns(keys)) };
+        let isa = self.avx512f;
+        let order: __m512i = cast(OF_TWO_KEYS);
+        // Four keys: a quarter is one column. Then quarters change places until a vector is one column.
+        let mut quads = [order; 4];
+        for (quad, keys) in quads.iter_mut().zip(keys.chunks_exact(4)) {
+            let low = isa._mm512_permutex2var_epi32(cast(keys[0]), order, cast(keys[1]));
+            let high = isa._mm512_permutex2var_epi32(cast(keys[2]), order, cast(keys[3]));
+            *quad = isa._mm512_unpacklo_epi64(low, high);
+        }
+        let [a, b, c, d] = quads;
+        let (ab, cd) = (isa._mm512_shuffle_i32x4::<0x44>(a, b), isa._mm512_shuffle_i32x4::<0x44>(c, d));
+        let (src, dst) = (isa._mm512_shuffle_i32x4::<0x88>(ab, cd), isa._mm512_shuffle_i32x4::<0xdd>(ab, cd));
+        let (ab, cd) = (isa._mm512_shuffle_i32x4::<0xee>(a, b), isa._mm512_shuffle_i32x4::<0xee>(c, d));
+        [src, dst, isa._mm512_shuffle_i32x4::<0x88>(ab, cd), isa._mm512_shuffle_i32x4::<0xdd>(ab, cd)]
+    }
+
+    #[inline(always)]
+    fn ranks(self, nodes: &[Node], numbers: &Array, lows: &Array, ranks: &mut Array) {
+        gather::ranks(self, nodes, cast(*numbers), lows, ranks);
+    }
+
+    #[inline(always)]
+    fn records(self, records: &[Record], at: __m512i) -> [__m512i; 6] {
+        gather::records(self, records, at)
     }
 }
 

@@ -4,20 +4,21 @@
 //! in ascending order. Because the numbers ascend with the addresses, a prefix or a range is again a range of numbers, so that
 //! one comparison of two 32-bit numbers tells whether an address of either family lies in it.
 //!
-//! IPv4: one table for the upper 16 bits, then nodes of one cache line over the lower 16, hardly ever more than one.
+//! IPv4: one table for the upper 16 bits, then a node of one cache line over the lower 16, hardly ever more than one.
 //!
 //! ```text
-//! entry, 8 bytes:    | kind, node (4 + 28 bits) | base (32 bits) |
-//! node, 64 bytes:    32 x u16   edges below this block, each less one, ascending; 0xffff where there is none
+//! entry, 4 bytes:    | kind 2 | number 30 |
+//! node, 64 bytes:    | base 4 | 30 x u16   edges below this block, each less one, ascending; 0xffff where there is none |
 //!
 //! root[address >> 16] is an entry. What its kind says:
-//!   LAST    interval = base + number of edges of the node below the address; without edges the node is the empty one, 0
-//!   INNER   next entry = inner[base + that number]
-//!   TABLE   next entry = inner[base + next eight bits of the address]
+//!   INTERVAL  the number is the interval
+//!   NODE      interval = the node's base + number of its edges below the address
+//!   INNER     next entry = inner[the node's base + number of its edges below the address]
+//!   TABLE     next entry = inner[number + next eight bits of the address]; after two tables every address has its interval
 //! ```
-//! Where all entries of the root have room in half the bits (| base 16 | kind 2 | node 14 |), they are kept so.
 //! An edge of 0 is the block's own beginning and needs no place; less one, "at or above the edge" is "above what is stored", and
-//! 0xffff is never below anything. Counting is one comparison of 32 lanes and has no branch, and neither has "no edges at all".
+//! 0xffff is never below anything. Counting is one comparison of 32 lanes and has no branch. An entry with its base in the node is
+//! half of one that holds both, so that the roots of both sides stay in the second cache at any size.
 //!
 //! IPv6: the upper 64 bits of the edges in a static search tree of nine branches a node (eight keys are one cache line), which has
 //! the same depth for all; then the lower 64 bits of the edges that share the upper ones, which mostly is one.
@@ -27,10 +28,10 @@ use super::isa::{Isa, Scalar};
 use crate::base::address::Family;
 
 /// Edges of an IPv4 node.
-const EDGES: usize = 32;
+pub(super) const EDGES: usize = 30;
 /// Keys of an IPv6 node.
 const KEYS: usize = 8;
-/// Blocks that may begin with a table of 2 KiB as soon as their edges need more than one node; where there are more such blocks,
+/// Blocks that may begin with a table of 1 KiB as soon as their edges need more than one node; where there are more such blocks,
 /// only those do that have more than [`MANY`] edges.
 const FEW_TABLES: usize = 256;
 /// Edges of a block that need a table in any case.
@@ -39,16 +40,19 @@ const MANY: usize = 4 * EDGES;
 /// A node of the IPv4 part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C, align(64))]
-pub(super) struct Node(pub(super) [u16; EDGES]);
+pub(super) struct Node {
+    pub(super) base: u32,
+    pub(super) edges: [u16; EDGES],
+}
 
 const _: () = assert!(size_of::<Node>() == 64);
 
 impl Node {
-    const EMPTY: Node = Node([u16::MAX; EDGES]);
+    pub(super) const EMPTY: Node = Node { base: 0, edges: [u16::MAX; EDGES] };
 
-    fn new(edges: &[u16]) -> Node {
-        let mut node = Node::EMPTY;
-        for (lane, edge) in node.0.iter_mut().zip(edges) {
+    fn new(base: u32, edges: &[u16]) -> Node {
+        let mut node = Node { base, ..Node::EMPTY };
+        for (lane, edge) in node.edges.iter_mut().zip(edges) {
             *lane = edge.wrapping_sub(1);
         }
         node
@@ -58,34 +62,17 @@ impl Node {
 /// Where an address leads; see the drawing of the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(transparent)]
-pub(super) struct Entry(u64);
+pub(super) struct Entry(u32);
 
 impl Entry {
-    const LAST: u32 = 0;
-    pub(super) const INNER: u32 = 1 << 28;
-    pub(super) const TABLE: u32 = 2 << 28;
-    const NODE: u32 = Entry::INNER - 1;
+    /// The least of each kind; those below are intervals.
+    pub(super) const NODE: u32 = 1 << 30;
+    pub(super) const INNER: u32 = 2 << 30;
+    pub(super) const TABLE: u32 = 3 << 30;
+    pub(super) const NUMBER: u32 = Entry::NODE - 1;
 
-    const fn new(kind: u32, node: u32, base: u32) -> Entry {
-        Entry((kind | node & Entry::NODE) as u64 | (base as u64) << 32)
-    }
-
-    /// Kind and node in the lower 16 bits, base in the upper, if they have room there.
-    const SMALL_NODE: u32 = (1 << 14) - 1;
-    const SMALL_KIND: u32 = 3 << 14;
-    const SMALL_SHIFT: u32 = 14;
-
-    fn small(self) -> Option<u32> {
-        let (node, base) = self.halves();
-        let number = node & Entry::NODE;
-        let fits = number <= Entry::SMALL_NODE && base <= u32::from(u16::MAX);
-        fits.then_some((node & !Entry::NODE) >> Entry::SMALL_SHIFT | number | base << 16)
-    }
-
-    /// Kind and node, base.
-    #[inline(always)]
-    pub(super) const fn halves(self) -> (u32, u32) {
-        (self.0 as u32, (self.0 >> 32) as u32)
+    const fn new(kind: u32, number: usize) -> Entry {
+        Entry(kind | number as u32 & Entry::NUMBER)
     }
 }
 
@@ -110,10 +97,8 @@ struct Upper {
 /// The intervals of one dimension: where its tables lie.
 #[derive(Clone, Debug)]
 pub struct Partition {
-    root: Table<Entry>,
-    /// The same in half the bytes, if they have room.
-    small_root: Table<u32>,
-    inner: Table<Entry>,
+    root: Table<u32>,
+    inner: Table<u32>,
     nodes: Table<Node>,
     upper: Upper,
     /// Number of the first IPv6 interval.
@@ -124,10 +109,9 @@ pub struct Partition {
 /// The intervals of one dimension, ready to be asked.
 #[derive(Clone, Copy)]
 pub struct Intervals<'t> {
-    root: &'t [Entry],
-    small_root: &'t [u32],
-    inner: &'t [Entry],
-    nodes: &'t [Node],
+    root: &'t [u32],
+    inner: &'t [u32],
+    pub(super) nodes: &'t [Node],
     upper: Upper,
     keys: &'t [[u64; KEYS]],
     first: &'t [u32],
@@ -137,7 +121,7 @@ pub struct Intervals<'t> {
 
 /// The IPv4 part under construction.
 struct Builder {
-    inner: Vec<Entry>,
+    inner: Vec<u32>,
     nodes: Vec<Node>,
     /// Most edges of a block that begins without a table.
     without_table: usize,
@@ -151,7 +135,7 @@ impl Partition {
         let v6_first = v4.len() as u32 + 1;
         let dense = v4.chunk_by(|a, b| a >> 16 == b >> 16).filter(|block| block.len() > EDGES).count();
         let without_table = if dense <= FEW_TABLES { EDGES } else { MANY };
-        let mut builder = Builder { inner: Vec::new(), nodes: vec![Node::EMPTY], without_table };
+        let mut builder = Builder { inner: Vec::new(), nodes: Vec::new(), without_table };
         let mut root = Vec::with_capacity(1 << 16);
         let mut at = 0;
         for block in 0..=u16::MAX {
@@ -160,13 +144,11 @@ impl Partition {
                 at += 1;
             }
             let edges: Vec<u16> = v4[first..at].iter().map(|&edge| edge as u16).collect();
-            root.push(builder.block(&edges, first as u32));
+            root.push(builder.block(&edges, first as u32).0);
         }
         let upper = Upper::new(v6, lines);
-        let small_root: Option<Vec<u32>> = root.iter().map(|entry| entry.small()).collect();
         Partition {
-            root: if small_root.is_some() { Table::default() } else { Table::put(lines, &root) },
-            small_root: small_root.map_or(Table::default(), |root| Table::put(lines, &root)),
+            root: Table::put(lines, &root),
             inner: Table::put(lines, &builder.inner),
             nodes: Table::put(lines, &builder.nodes),
             upper,
@@ -180,7 +162,6 @@ impl Partition {
     pub fn view<'t>(&self, lines: &'t [Line]) -> Intervals<'t> {
         Intervals {
             root: self.root.view(lines),
-            small_root: self.small_root.view(lines),
             inner: self.inner.view(lines),
             nodes: self.nodes.view(lines),
             upper: self.upper,
@@ -205,112 +186,100 @@ impl Partition {
     pub fn bytes(&self) -> usize {
         let upper = &self.upper;
         let v6 = upper.keys.bytes() + upper.first.bytes() + upper.low.bytes();
-        self.root.bytes() + self.small_root.bytes() + self.inner.bytes() + self.nodes.bytes() + v6
+        self.root.bytes() + self.inner.bytes() + self.nodes.bytes() + v6
     }
+}
+
+/// The edges without the first, if that is the beginning of their range, and how many those are that were left out: for every
+/// address of the range it is behind.
+fn begun(edges: &[u16], first: u16) -> (&[u16], u32) {
+    edges.strip_prefix(&[first]).map_or((edges, 0), |rest| (rest, 1))
 }
 
 impl Builder {
     /// The entry of one block of 65,536 addresses. `base` is the interval of the address before its first.
     fn block(&mut self, edges: &[u16], base: u32) -> Entry {
-        // The edge at the block's beginning, if there is one, is behind for every address of the block.
-        let starts = |edges: &[u16], first: u16| usize::from(edges.first() == Some(&first));
         if edges.len() <= self.without_table {
-            let begun = starts(edges, 0);
-            return self.tree(&edges[begun..], base + begun as u32);
+            let (edges, more) = begun(edges, 0);
+            return self.tree(edges, base + more);
         }
+        self.table(edges, base, 8)
+    }
+
+    /// The entry of a range of addresses with these edges, which is divided by eight bits, the lowest of which is bit `shift`.
+    fn table(&mut self, edges: &[u16], base: u32, shift: u32) -> Entry {
         let table = self.inner.len();
-        self.inner.resize(table + 256, Entry(0));
+        self.inner.resize(table + 256, 0);
         let mut at = 0;
-        for part in 0..256u16 {
-            let first = at;
-            while edges.get(at).is_some_and(|edge| edge >> 8 == part) {
+        let range = edges.first().map_or(0, |edge| u32::from(*edge) >> shift & !255);
+        for part in 0..256u32 {
+            let from = at;
+            while edges.get(at).is_some_and(|&edge| u32::from(edge) >> shift & 255 == part) {
                 at += 1;
             }
-            let begun = first + starts(&edges[first..at], part << 8);
-            self.inner[table + usize::from(part)] = self.tree(&edges[begun..at], base + begun as u32);
+            let before = base + from as u32;
+            let entry = if shift > 0 && at - from > EDGES {
+                self.table(&edges[from..at], before, 0)
+            } else {
+                let (edges, more) = begun(&edges[from..at], ((range | part) << shift) as u16);
+                self.tree(edges, before + more)
+            };
+            self.inner[table + part as usize] = entry.0;
         }
-        Entry::new(Entry::TABLE, 0, table as u32)
+        Entry::new(Entry::TABLE, table)
     }
 
     /// The entry of a range of addresses with these edges; `base` is the interval of its first.
     fn tree(&mut self, edges: &[u16], base: u32) -> Entry {
         if edges.is_empty() {
-            return Entry::new(Entry::LAST, 0, base);
+            return Entry(base);
         }
         let node = self.nodes.len();
         if edges.len() <= EDGES {
-            self.nodes.push(Node::new(edges));
-            return Entry::new(Entry::LAST, node as u32, base);
+            self.nodes.push(Node::new(base, edges));
+            return Entry::new(Entry::NODE, node);
         }
-        // Equal shares; between two lies the edge that separates them, and the share behind it begins with that edge counted.
+        // Equal shares, as few as will do; between two lies the edge that separates them, and the share behind it begins with that
+        // edge counted. No share is without an edge, so that entries behind an inner one are never intervals.
+        let shares = (edges.len() + 1).div_ceil(EDGES + 1).min(EDGES + 1);
         let first = self.inner.len();
-        self.inner.resize(first + EDGES + 1, Entry(0));
+        self.inner.resize(first + shares, 0);
         self.nodes.push(Node::EMPTY);
-        let from = |share: usize| edges.len() * share / (EDGES + 1);
+        let from = |share: usize| edges.len() * share / shares;
         let mut separators = Vec::with_capacity(EDGES);
-        for share in 0..=EDGES {
+        for share in 0..shares {
             let begins = from(share) + usize::from(share > 0);
             if share > 0 {
                 separators.push(edges[from(share)]);
             }
-            self.inner[first + share] = self.tree(&edges[begins..from(share + 1)], base + begins as u32);
+            self.inner[first + share] = self.tree(&edges[begins..from(share + 1)], base + begins as u32).0;
         }
-        self.nodes[node] = Node::new(&separators);
-        Entry::new(Entry::INNER, node as u32, first as u32)
+        self.nodes[node] = Node::new(first as u32, &separators);
+        Entry::new(Entry::INNER, node)
     }
 }
 
-impl<'t> Intervals<'t> {
-    /// The entries of the root, two words each: kind and node, base.
+impl Intervals<'_> {
+    /// The entries of sixteen addresses behind all tables.
     #[inline(always)]
-    fn root_words(&self) -> &'t [u32] {
-        bytemuck::cast_slice(self.root)
-    }
-
-    /// The entries of sixteen addresses in the root: kind and node, base.
-    #[inline(always)]
-    pub(super) fn roots<I: Isa>(&self, isa: I, addresses: I::V) -> (I::V, I::V) {
-        let block = isa.shift_right(addresses, 16);
-        if self.small_root.is_empty() {
-            let at = isa.shift_left(block, 1);
-            (isa.words(self.root_words(), at), isa.words(self.root_words(), isa.add(at, isa.splat(1))))
-        } else {
-            let small = isa.words(self.small_root, block);
-            let kind = isa.shift_left(isa.and(small, isa.splat(Entry::SMALL_KIND)), Entry::SMALL_SHIFT);
-            (isa.add(kind, isa.and(small, isa.splat(Entry::SMALL_NODE))), isa.shift_right(small, 16))
-        }
-    }
-
-    /// The entry of one address in the root.
-    #[inline(always)]
-    fn root(&self, address: u32) -> (u32, u32) {
-        let block = (address >> 16) as usize;
-        match self.small_root.get(block) {
-            Some(&small) => {
-                let kind = (small & Entry::SMALL_KIND) << Entry::SMALL_SHIFT;
-                (kind | small & Entry::SMALL_NODE, small >> 16)
+    pub(super) fn entries<I: Isa>(&self, isa: I, addresses: I::V) -> I::V {
+        let mut entries = isa.words(self.root, isa.shift_right(addresses, 16));
+        for shift in [8, 0] {
+            let tables = isa.at_least(entries, Entry::TABLE);
+            if tables == 0 {
+                break;
             }
-            None => self.root.get(block).copied().unwrap_or_default().halves(),
+            let byte = isa.and(isa.shift_right(addresses, shift), isa.splat(255));
+            let at = isa.add(isa.and(entries, isa.splat(Entry::NUMBER)), byte);
+            entries = isa.words_where(tables, self.inner, at, entries);
         }
+        entries
     }
 
-    /// The entry where a table goes on.
+    /// The entries behind inner ones, from what their nodes say; in all other lanes that again.
     #[inline(always)]
-    pub(super) fn behind_table(&self, base: u32, address: u32) -> Entry {
-        self.entry(base + (address >> 8 & 255))
-    }
-
-    /// How many edges of an entry's node lie below an address.
-    #[inline(always)]
-    pub(super) fn below<I: Isa>(&self, isa: I, node: u32, address: u32) -> u32 {
-        const EMPTY: &Node = &Node::EMPTY;
-        isa.below(self.nodes.get((node & Entry::NODE) as usize).unwrap_or(EMPTY), address as u16)
-    }
-
-    /// The entry where an inner one goes on.
-    #[inline(always)]
-    pub(super) fn entry(&self, at: u32) -> Entry {
-        self.inner.get(at as usize).copied().unwrap_or(Entry(0))
+    pub(super) fn inner<I: Isa>(&self, isa: I, lanes: u16, said: I::V) -> I::V {
+        isa.words_where(lanes, self.inner, said, said)
     }
 
     /// The interval of an address. Cost: two loads for most IPv4 addresses.
@@ -319,17 +288,22 @@ impl<'t> Intervals<'t> {
         match family {
             Family::V4 => {
                 let address = address as u32;
-                let (mut node, mut base) = self.root(address);
-                if node >= Entry::TABLE {
-                    (node, base) = self.behind_table(base, address).halves();
+                let next = |table: &[u32], at: u32| table.get(at as usize).copied().unwrap_or(0);
+                let mut entry = next(self.root, address >> 16);
+                for shift in [8, 0] {
+                    if entry >= Entry::TABLE {
+                        entry = next(self.inner, (entry & Entry::NUMBER) + (address >> shift & 255));
+                    }
                 }
-                loop {
-                    let found = base + self.below(Scalar, node, address);
-                    if node < Entry::INNER {
+                while entry >= Entry::NODE {
+                    let node = self.nodes.get((entry & Entry::NUMBER) as usize).unwrap_or(&Node::EMPTY);
+                    let found = node.base + Scalar.below(node, address as u16);
+                    if entry < Entry::INNER {
                         return found;
                     }
-                    (node, base) = self.entry(found).halves();
+                    entry = next(self.inner, found);
                 }
+                entry
             }
             Family::V6 => self.v6_interval(address),
         }

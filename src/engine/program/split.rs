@@ -5,8 +5,8 @@
 //! asks three places, and the lowest number wins:
 //!
 //! ```text
-//! source interval      ──▶ Side { class, first, len } ──▶ records [first .. first + len]: destination, ports, protocol
-//! destination interval ──▶ Side { class, first, len } ──▶ records [first .. first + len]: source, ports, protocol
+//! source interval      ──▶ class, first record ──▶ records from there to the last of the list: destination, ports, protocol
+//! destination interval ──▶ class, first record ──▶ records from there to the last of the list: source, ports, protocol
 //! both classes, classes of ports and protocol ──▶ cross product
 //! ```
 //! Records under one interval ascend by number, so a list ends early at the first that is not below what was found already.
@@ -15,30 +15,44 @@
 //! independent and overlap. Nothing branches on an answer. Lists are walked in rounds: round `k` tests record `k` of those lists
 //! that have one, and writes the next round's work list without a branch; most lists end after one round.
 
-use bytemuck::cast_slice;
-
 use super::arena::{Line, Table};
 use super::cross::Cross;
-use super::header::{DST, Group, LANES, PROTOCOL, SPORT, SRC, WITHOUT_PORTS};
+use super::header::{DPORT, DST, Group, LANES, PROTOCOL, SPORT, SRC, WITHOUT_PORTS};
 use super::isa::{Isa, WIDTH};
 use crate::base::prefetch::prefetch;
 
-/// What a source or destination interval leads to.
+/// What the intervals of one side lead to.
 ///
 /// ```text
-///  0        4        8        12       16
-///  | class  | first  | len    | 0      |
+///  0                                      4
+///  | class 31, has records 1 (highest)    | first record |     the second word only if some interval of the side has records
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, bytemuck::Zeroable, bytemuck::Pod)]
-#[repr(C, align(16))]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Side {
-    /// Offset of its class in the cross product.
-    pub class: u32,
-    /// First record filed under it.
-    pub first: u32,
-    /// Number of records.
-    pub len: u32,
-    pub(crate) _rest: u32,
+    words: Table<u32>,
+    /// Binary logarithm of the words of an interval.
+    shift: u32,
+}
+
+/// In the first word of an interval: it has records.
+const LISTED: u32 = 1 << 31;
+
+impl Side {
+    /// From the offset of the class in the cross product and the first record, if there is any, of each interval. Control line only.
+    pub fn put(lines: &mut Vec<Line>, intervals: &[(u32, Option<u32>)]) -> Side {
+        let shift = u32::from(intervals.iter().any(|(_, first)| first.is_some()));
+        let word = |&(class, first): &(u32, Option<u32>)| class | first.map_or(0, |_| LISTED);
+        let words: Vec<u32> = match shift {
+            0 => intervals.iter().map(word).collect(),
+            _ => intervals.iter().flat_map(|of| [word(of), of.1.unwrap_or(0)]).collect(),
+        };
+        Side { words: Table::put(lines, &words), shift }
+    }
+
+    /// Bytes for so many intervals at most.
+    pub const fn most_bytes(intervals: usize) -> usize {
+        intervals * 8
+    }
 }
 
 /// A filed entry: half a cache line, with all that a test needs.
@@ -47,15 +61,16 @@ pub struct Side {
 ///  0        4        8             12            16             20      24
 ///  | lo     | span   | sports      | dports      | protocol     | id    | 0, 0
 ///  other address's    first, last   first, last   lo 9, span 9,
-///  interval           16 bits each  16 bits each  any sport 30, any dport 31
+///  interval           16 bits each  16 bits each  last of its list 29, any sport 30, any dport 31
 /// ```
 /// A packet without ports matches only where any port does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C, align(32))]
-pub struct Record([u32; 8]);
+pub struct Record(pub(super) [u32; 8]);
 
-const _: () = assert!(size_of::<Record>() == 32 && size_of::<Side>() == 16);
+const _: () = assert!(size_of::<Record>() == 32);
 
+const LAST: u32 = 1 << 29;
 const ANY_SPORT: u32 = 1 << 30;
 const ANY_DPORT: u32 = 1 << 31;
 const PROTOCOL_BITS: u32 = 9;
@@ -69,31 +84,53 @@ impl Record {
         let flags = any(ports[0], ANY_SPORT) | any(ports[1], ANY_DPORT);
         Record([address.0, address.1 - address.0, pair(ports[0]), pair(ports[1]), protocols | flags, id, 0, 0])
     }
+
+    /// Makes it the last of its list.
+    pub fn end_list(&mut self) {
+        self.0[4] |= LAST;
+    }
 }
 
-/// The lists of one side that go on, one behind the other.
+/// The lists of one side that go on, one behind the other, with what their records are compared with.
+///
+/// ```text
+/// places     destination port << 8 | position of the packet
+/// kinds      source port << 9 | family and protocol
+/// addresses  interval of the other side
+/// next       the record to test next
+/// ```
 struct List {
-    /// Positions of their packets.
-    lanes: [u32; LANES + WIDTH],
-    /// The record to test next.
+    places: [u32; LANES + WIDTH],
+    kinds: [u32; LANES + WIDTH],
+    addresses: [u32; LANES + WIDTH],
     next: [u32; LANES + WIDTH],
-    /// The one behind the last.
-    ends: [u32; LANES + WIDTH],
     len: usize,
 }
 
+/// Bits of a position in [`List::places`].
+const PLACE_BITS: u32 = 8;
+
+const _: () = assert!(LANES <= 1 << PLACE_BITS);
+
 impl Default for List {
     fn default() -> List {
-        List { lanes: [0; LANES + WIDTH], next: [0; LANES + WIDTH], ends: [0; LANES + WIDTH], len: 0 }
+        let empty = [0; LANES + WIDTH];
+        List { places: empty, kinds: empty, addresses: empty, next: empty, len: 0 }
     }
 }
 
 impl List {
-    /// Puts the lists of a mask at the end.
+    /// Puts the lists of a mask at the end: places, kinds, addresses, records.
     #[inline(always)]
-    fn push<I: Isa>(&mut self, isa: I, mask: u16, lanes: I::V, next: I::V, ends: I::V) {
+    fn push<I: Isa>(&mut self, isa: I, mask: u16, [places, kinds, addresses, next]: [I::V; 4]) {
         let at = self.len.min(LANES);
-        for (to, from) in [(&mut self.lanes, lanes), (&mut self.next, next), (&mut self.ends, ends)] {
+        let pairs = [
+            (&mut self.places, places),
+            (&mut self.kinds, kinds),
+            (&mut self.addresses, addresses),
+            (&mut self.next, next),
+        ];
+        for (to, from) in pairs {
             if let Some(to) = to[at..].first_chunk_mut() {
                 isa.pack(mask, from, to);
             }
@@ -102,46 +139,44 @@ impl List {
     }
 
     /// Tests the next record of each list, sixteen at once, and keeps those lists that go on. A packet has one list here, so that no
-    /// two lanes write to one answer. `columns` are those of the groups, `address` the one that records of this side compare.
+    /// two lanes write to one answer.
     #[inline(always)]
-    fn round<I: Isa>(&mut self, isa: I, records: &[u32], columns: &[u32], address: usize, found: &mut [u32]) {
+    fn round<I: Isa>(&mut self, isa: I, records: &[Record], found: &mut [u32]) {
         let len = std::mem::take(&mut self.len).min(LANES);
         let low16 = isa.splat(0xffff);
         let nine = isa.splat((1 << PROTOCOL_BITS) - 1);
         for from in (0..len).step_by(WIDTH) {
-            let load = |of: &[u32; LANES + WIDTH]| isa.load(of[from..].first_chunk().unwrap_or(&[0; WIDTH]));
-            let (lanes, next, ends) = (load(&self.lanes), load(&self.next), load(&self.ends));
-            // Lane l of group g is word 128 g + l of its first column.
-            let group = isa.shift_left(isa.shift_right(lanes, 4), 7);
-            let word = isa.add(group, isa.and(lanes, isa.splat(15)));
-            let column = |column: usize| isa.words(columns, isa.add(word, isa.splat((column * WIDTH) as u32)));
-            let at = isa.shift_left(next, 3);
-            let field = |field: u32| isa.words(records, isa.add(at, isa.splat(field)));
-            let outside = |value: I::V, lo: I::V, span: I::V| isa.above(isa.subtract(value, lo), span);
+            let places = isa.load(self.places[from..].first_chunk().unwrap_or(&[0; WIDTH]));
+            let kinds = isa.load(self.kinds[from..].first_chunk().unwrap_or(&[0; WIDTH]));
+            let addresses = isa.load(self.addresses[from..].first_chunk().unwrap_or(&[0; WIDTH]));
+            let next = isa.load(self.next[from..].first_chunk().unwrap_or(&[0; WIDTH]));
+            let [lo, span, sports, dports, protocols, ids] = isa.records(records, next);
             let mut live = ((1u32 << (len - from).min(WIDTH)) - 1) as u16;
-            let mut holds = live & !outside(column(address), field(0), field(1));
-            let protocols = field(4);
-            let span = isa.and(isa.shift_right(protocols, PROTOCOL_BITS), nine);
-            holds &= !outside(column(PROTOCOL), isa.and(protocols, nine), span);
-            for (which, flag) in [(0, ANY_SPORT), (1, ANY_DPORT)] {
-                let pair = field(2 + which as u32);
+            let mut holds = live & !isa.above(isa.subtract(addresses, lo), span);
+            let protocol_span = isa.and(isa.shift_right(protocols, PROTOCOL_BITS), nine);
+            let protocol = isa.subtract(isa.and(kinds, nine), isa.and(protocols, nine));
+            holds &= !isa.above(protocol, protocol_span);
+            let ports = [
+                (isa.shift_right(kinds, PROTOCOL_BITS), sports, ANY_SPORT),
+                (isa.shift_right(places, PLACE_BITS), dports, ANY_DPORT),
+            ];
+            for (port, pair, flag) in ports {
                 let first = isa.and(pair, low16);
                 let span = isa.subtract(isa.shift_right(pair, 16), first);
                 let is_any = isa.at_least(isa.and(protocols, isa.splat(flag)), 1);
-                holds &= is_any | !outside(column(SPORT + which), first, span);
+                holds &= is_any | !isa.above(isa.subtract(port, first), span);
             }
-            let (id, best) = (field(5), isa.words(found, lanes));
-            let is_lower = isa.above(best, id);
-            let best = isa.store(isa.select(holds & is_lower, id, best));
-            let places = isa.store(lanes);
-            for (&best, &lane) in best.iter().zip(&places).take(len - from) {
+            let lanes = isa.and(places, isa.splat((1 << PLACE_BITS) - 1));
+            let best = isa.words(found, lanes);
+            let is_lower = isa.above(best, ids);
+            let best = isa.store(isa.select(holds & is_lower, ids, best));
+            for (&best, &lane) in best.iter().zip(&isa.store(lanes)).take(len - from) {
                 if let Some(found) = found.get_mut(lane as usize) {
                     *found = best;
                 }
             }
-            let next = isa.add(next, isa.splat(1));
-            live &= is_lower & !holds & isa.above(ends, next);
-            self.push(isa, live, lanes, next, ends);
+            live &= is_lower & !holds & !isa.at_least(isa.and(protocols, isa.splat(LAST)), 1);
+            self.push(isa, live, [places, kinds, addresses, isa.add(next, isa.splat(1))]);
         }
     }
 }
@@ -150,7 +185,7 @@ impl List {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Split {
     /// By interval of the source, of the destination.
-    pub(crate) sides: [Table<Side>; 2],
+    pub(crate) sides: [Side; 2],
     pub(crate) records: Table<Record>,
     pub(crate) cross: Cross,
 }
@@ -160,7 +195,8 @@ impl Split {
     #[inline(always)]
     pub(super) fn first<I: Isa>(&self, isa: I, lines: &[Line], groups: &[Group], found: &mut [[u32; WIDTH]]) {
         const GROUPS: usize = LANES / WIDTH;
-        let sides = self.sides.map(|side| cast_slice::<Side, u32>(side.view(lines)));
+        let [sources, destinations] = self.sides;
+        let sides = [sources.words.view(lines), destinations.words.view(lines)];
         let cross = self.cross.view(lines);
         let records = self.records.view(lines);
         let mut pairs = [[0u32; WIDTH]; GROUPS];
@@ -168,16 +204,23 @@ impl Split {
         let order = isa.load(&std::array::from_fn(|lane| lane as u32));
         for (g, group) in groups.iter().enumerate().take(GROUPS) {
             // No closures here: the compiler does not look through them for what the processor can do.
-            let at = [isa.shift_left(isa.load(&group.0[SRC]), 2), isa.shift_left(isa.load(&group.0[DST]), 2)];
-            pairs[g] = isa.store(isa.add(isa.words(sides[0], at[0]), isa.words(sides[1], at[1])));
+            let intervals = [isa.load(&group.0[SRC]), isa.load(&group.0[DST])];
+            let at = [isa.shift_left(intervals[0], sources.shift), isa.shift_left(intervals[1], destinations.shift)];
+            let words = [isa.words(sides[0], at[0]), isa.words(sides[1], at[1])];
+            pairs[g] = isa.store(isa.and(isa.add(words[0], words[1]), isa.splat(LISTED - 1)));
             if records.is_empty() {
                 continue;
             }
+            let places = isa.add(order, isa.splat((g * WIDTH) as u32));
+            let places = isa.add(places, isa.shift_left(isa.load(&group.0[DPORT]), PLACE_BITS));
+            let kinds = isa.shift_left(isa.load(&group.0[SPORT]), PROTOCOL_BITS);
+            let kinds = isa.add(kinds, isa.load(&group.0[PROTOCOL]));
             for side in 0..2 {
-                let first = isa.words(sides[side], isa.add(at[side], isa.splat(1)));
-                let len = isa.words(sides[side], isa.add(at[side], isa.splat(2)));
-                let lanes = isa.add(order, isa.splat((g * WIDTH) as u32));
-                lists[side].push(isa, isa.at_least(len, 1), lanes, first, isa.add(first, len));
+                let listed = isa.at_least(words[side], LISTED);
+                if listed != 0 {
+                    let first = isa.words_where(listed, sides[side], isa.add(at[side], isa.splat(1)), at[side]);
+                    lists[side].push(isa, listed, [places, kinds, intervals[1 - side], first]);
+                }
             }
         }
         for list in &lists {
@@ -193,14 +236,13 @@ impl Split {
             port_classes[g] = isa.store(classes);
             pairs[g] = isa.store(cross.chunks(isa, isa.load(&pairs[g]), classes));
         }
-        for (g, found) in found.iter_mut().enumerate().take(GROUPS) {
+        for (g, found) in found.iter_mut().enumerate().take(groups.len().min(GROUPS)) {
             *found = isa.store(cross.ids(isa, isa.load(&pairs[g]), isa.load(&port_classes[g])));
         }
-        let records = cast_slice::<Record, u32>(records);
-        let (columns, found) = (cast_slice::<Group, u32>(groups), found.as_flattened_mut());
-        for (address, list) in [DST, SRC].into_iter().zip(&mut lists) {
+        let found = found.as_flattened_mut();
+        for list in &mut lists {
             while list.len > 0 {
-                list.round(isa, records, columns, address, found);
+                list.round(isa, records, found);
             }
         }
     }
@@ -212,7 +254,7 @@ impl Split {
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        let sides: usize = self.sides.iter().map(|side| side.bytes()).sum();
+        let sides: usize = self.sides.iter().map(|side| side.words.bytes()).sum();
         sides + self.records.bytes() + self.cross.bytes()
     }
 }
