@@ -37,21 +37,23 @@ pub struct Dimensions {
 const MOST_RECORDS: usize = 16;
 
 /// What a look-up costs, measured on a machine with AVX-512 and 2 MiB of second-level cache, in nanoseconds: the header with the
-/// loads of both sides, the additions of the cross product, and each test of a record.
-const HEADER_NS: f64 = 8.0;
-const CROSS_NS: f64 = 3.0;
-const LISTS_NS: f64 = 4.0;
-const TEST_NS: f64 = 2.5;
+/// loads of both sides, the additions of the cross product, lists at all, and each test of a record.
+const HEADER_NS: f64 = 3.3;
+const CROSS_NS: f64 = 1.5;
+const LISTS_NS: f64 = 1.8;
+const TEST_NS: f64 = 0.9;
 
 /// What a load that is asked for in time costs from a table of so many bytes: nothing beyond the instruction from the first cache,
-/// then a little more with each doubling of the table, and much more beyond the last cache.
+/// then a little more with each doubling of the table, more beyond the second cache, and much more beyond the last.
 fn load_ns(bytes: usize) -> f64 {
     const FIRST: f64 = (16 << 10) as f64;
+    const SECOND: f64 = (1 << 20) as f64;
     const LAST: f64 = (16 << 20) as f64;
     let bytes = bytes as f64;
-    let cached = (bytes.min(LAST) / FIRST).max(1.0).log2() * 0.25;
+    let cached = (bytes.min(SECOND) / FIRST).max(1.0).log2() * 0.25;
+    let shared = (bytes.min(LAST) / SECOND).max(1.0).log2() * 0.75;
     let beyond = (bytes / LAST).max(1.0).log2() * 2.0;
-    cached + beyond.min(7.0)
+    cached + shared + beyond.min(7.0)
 }
 
 /// Bytes that the cross product of a list may take: half a kilobyte an entry, which is what more broad entries are worth.
@@ -62,7 +64,7 @@ fn room(entries: usize) -> usize {
 /// Steps that building one list may take: some ten milliseconds for a thousand entries, some tens for ten thousand, and no more
 /// than a quarter of a second.
 fn steps(entries: usize) -> u64 {
-    ((24 << 20) + entries as u64 * 4_000).min(220 << 20)
+    ((10 << 20) + entries as u64 * 4_600).min(220 << 20)
 }
 
 /// How much of a list's traffic meets each set of one side, if every entry gets as much as any other.
@@ -283,11 +285,12 @@ fn divided(
         if ns < best.as_ref().map_or(bound, |best| best.ns) && bytes.iter().sum::<usize>() + records <= memory {
             best = Some(Division { broad, built, ns });
         }
-        // Half as many again, and all that are as broad as the last of them.
+        // Three quarters as many again, and all that are as broad as the last of them; all, if that is nearly all.
         if broad == filings.len() || tests == 0.0 {
             break;
         }
-        let wanted = (broad + broad / 2 + 8).min(filings.len());
+        let wanted = broad + broad * 3 / 4 + 8;
+        let wanted = if wanted >= filings.len() / 4 * 3 { filings.len() } else { wanted };
         let last = filings[wanted - 1].1.cost;
         broad = filings.partition_point(|(_, filing)| filing.cost >= last);
         // Equal entries are many: a bound on the entries of a cross product applies to them too.

@@ -12,7 +12,7 @@
 use super::arena::Line;
 use super::header::{Fields, Group, Header, Headers, LANES};
 use super::isa::{Isa, Level, Scalar, WIDTH};
-use super::split::Split;
+use super::split::{Lists, Split};
 use super::vectors::Vectors;
 use crate::base::address::Family;
 use crate::base::pages::Pages;
@@ -72,13 +72,16 @@ pub struct Classifier {
     pub(crate) level: Level,
 }
 
-/// The entries found for a burst.
+/// The entries found for a burst, and the lists that are open while they are looked for.
 #[derive(Clone, Debug)]
-pub struct Found([[u32; WIDTH]; LANES / WIDTH]);
+pub struct Found {
+    entries: [[u32; WIDTH]; LANES / WIDTH],
+    lists: Lists,
+}
 
 impl Default for Found {
     fn default() -> Found {
-        Found([[NONE; WIDTH]; LANES / WIDTH])
+        Found { entries: [[NONE; WIDTH]; LANES / WIDTH], lists: Lists::default() }
     }
 }
 
@@ -86,7 +89,7 @@ impl Found {
     /// By position in the burst; [`NONE`] where no entry matches. What lies behind the last packet means nothing.
     #[inline]
     pub fn entries(&self) -> &[u32] {
-        self.0.as_flattened()
+        self.entries.as_flattened()
     }
 }
 
@@ -103,14 +106,14 @@ impl<I: Isa> NullaryFnOnce for Fill<'_, I> {
 }
 
 /// Entries of headers, compiled for one level.
-struct First<'a, I>(I, &'a Split, &'a [Line], &'a [Group], &'a mut [[u32; WIDTH]]);
+struct First<'a, I>(I, &'a Split, &'a [Line], &'a [Group], &'a mut Found);
 
 impl<I: Isa> NullaryFnOnce for First<'_, I> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        self.1.first(self.0, self.2, self.3, self.4);
+        self.1.first(self.0, self.2, self.3, &mut self.4.lists, &mut self.4.entries);
     }
 }
 
@@ -138,7 +141,7 @@ impl Classifier {
     }
 
     #[inline]
-    fn ask(&self, split: &Split, groups: &[Group], found: &mut [[u32; WIDTH]]) {
+    fn ask(&self, split: &Split, groups: &[Group], found: &mut Found) {
         match self.level {
             Level::Scalar => First(Scalar, split, &self.memory, groups, found).call(),
             Level::Avx2(v3) => v3.vectorize(First(v3, split, &self.memory, groups, found)),
@@ -164,9 +167,9 @@ impl Classifier {
         if from == 0
             && let Some(split) = self.split(scope)
         {
-            let mut found = [[NONE; WIDTH]];
+            let mut found = Found::default();
             self.ask(split, &[header.group()], &mut found);
-            let [[found, ..]] = found;
+            let [[found, ..], ..] = found.entries;
             return (found != NONE).then_some(found);
         }
         self.vectors.first(header, scope, from)
@@ -176,9 +179,9 @@ impl Classifier {
     #[inline]
     pub fn first_of_each(&self, headers: &Headers, scope: u32, found: &mut Found) {
         match self.split(scope) {
-            Some(split) => self.ask(split, headers.groups(), &mut found.0),
+            Some(split) => self.ask(split, headers.groups(), found),
             None => {
-                for (at, found) in found.0.as_flattened_mut().iter_mut().enumerate().take(headers.len()) {
+                for (at, found) in found.entries.as_flattened_mut().iter_mut().enumerate().take(headers.len()) {
                     *found = self.vectors.first(headers.get(at), scope, 0).unwrap_or(NONE);
                 }
             }

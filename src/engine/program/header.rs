@@ -74,11 +74,12 @@ impl Header {
     }
 }
 
-/// The headers of a burst.
+/// The headers of a burst, and where the searches for its addresses stand while they are made.
 #[derive(Clone, Debug, Default)]
 pub struct Headers {
     groups: [Group; LANES / WIDTH],
     len: usize,
+    searches: [Searches; 2],
 }
 
 impl Headers {
@@ -119,7 +120,7 @@ pub struct Fields {
 impl Fields {
     /// The tables in the memory they were put into.
     #[inline(always)]
-    pub fn view<'t>(&self, lines: &'t [Line]) -> FieldTables<'t> {
+    pub fn view<'t>(&'t self, lines: &'t [Line]) -> FieldTables<'t> {
         let [src, dst] = &self.addresses;
         FieldTables {
             addresses: [src.view(lines), dst.view(lines)],
@@ -175,12 +176,13 @@ impl FieldTables<'_> {
     /// classes; deeper nodes, in rounds, of the few that have them; IPv6 addresses. Nothing branches on an address.
     #[inline(always)]
     pub(super) fn headers<I: Isa>(&self, isa: I, keys: &[Key], headers: &mut Headers) {
-        headers.len = keys.len().min(LANES);
-        let groups = headers.len.div_ceil(WIDTH);
-        let mut searches = [Searches::new(), Searches::new()];
+        let Headers { groups, len, searches } = headers;
+        *len = keys.len().min(LANES);
+        let groups = &mut groups[..len.div_ceil(WIDTH)];
+        searches.iter_mut().for_each(|searches| searches.len = 0);
         let mut is_wide = false;
         let low16 = isa.splat(0xffff);
-        for (g, (keys, group)) in keys.chunks(WIDTH).zip(&mut headers.groups).enumerate() {
+        for (g, (keys, group)) in keys.chunks(WIDTH).zip(&mut *groups).enumerate() {
             let [src, dst, ports, facts] = isa.columns(keys);
             let has_ports = isa.at_least(isa.and(facts, isa.splat(u32::from(KeyBits::L4) << 16)), 1);
             is_wide |= isa.at_least(isa.and(facts, isa.splat(u32::from(KeyBits::V6) << 16)), 1) != 0;
@@ -196,7 +198,7 @@ impl FieldTables<'_> {
         for (searches, intervals) in searches.iter_mut().zip(&self.addresses) {
             searches.rank(isa, intervals.nodes);
         }
-        for (g, group) in headers.groups.iter_mut().enumerate().take(groups) {
+        for (g, group) in groups.iter_mut().enumerate() {
             for which in 0..3 {
                 let class = isa.halves(self.classes[which], isa.load(&group.0[SPORT + which]));
                 group.0[CLASSES + which] = isa.store(class);
@@ -206,19 +208,19 @@ impl FieldTables<'_> {
         }
         for (searches, column) in searches.iter_mut().zip([SRC, DST]) {
             let intervals = &self.addresses[usize::from(column == DST)];
-            while searches.inner.iter().any(|&lanes| lanes != 0) {
-                for (g, group) in headers.groups.iter_mut().enumerate().take(groups) {
+            while searches.inner.iter().take(groups.len()).any(|&lanes| lanes != 0) {
+                for (g, group) in groups.iter_mut().enumerate() {
                     group.0[column] = isa.store(searches.go_on(isa, intervals, isa.load(&group.0[column]), g));
                 }
                 searches.rank(isa, intervals.nodes);
-                for (g, group) in headers.groups.iter_mut().enumerate().take(groups) {
+                for (g, group) in groups.iter_mut().enumerate() {
                     group.0[column] = isa.store(searches.end(isa, isa.load(&group.0[column]), g));
                 }
             }
         }
         if is_wide {
             for (i, key) in keys.iter().enumerate().take(LANES).filter(|(_, key)| key.has(KeyBits::V6)) {
-                let Some(group) = headers.groups.get_mut(i / WIDTH) else { break };
+                let Some(group) = groups.get_mut(i / WIDTH) else { break };
                 let [src, dst] = &self.addresses;
                 group.0[SRC][i % WIDTH] = src.v6_interval(key.src);
                 group.0[DST][i % WIDTH] = dst.v6_interval(key.dst);
@@ -228,13 +230,15 @@ impl FieldTables<'_> {
 }
 
 /// The addresses of one side whose search goes on in a node, one behind the other.
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
 struct Searches {
     /// Numbers of the nodes.
-    nodes: [u32; LANES + WIDTH],
+    nodes: [u32; LANES],
     /// Lower halves of the addresses, twice.
-    lows: [u32; LANES + WIDTH],
+    lows: [u32; LANES],
     /// What the nodes say.
-    ranks: [u32; LANES + WIDTH],
+    ranks: [u32; LANES],
     len: usize,
     /// By group: the lower halves of all addresses, twice.
     all_lows: [[u32; WIDTH]; LANES / WIDTH],
@@ -245,13 +249,12 @@ struct Searches {
     starts: [usize; LANES / WIDTH],
 }
 
-impl Searches {
-    #[inline(always)]
-    fn new() -> Searches {
+impl Default for Searches {
+    fn default() -> Searches {
         Searches {
-            nodes: [0; LANES + WIDTH],
-            lows: [0; LANES + WIDTH],
-            ranks: [0; LANES + WIDTH],
+            nodes: [0; LANES],
+            lows: [0; LANES],
+            ranks: [0; LANES],
             len: 0,
             all_lows: [[0; WIDTH]; LANES / WIDTH],
             lanes: [0; LANES / WIDTH],
@@ -259,7 +262,9 @@ impl Searches {
             starts: [0; LANES / WIDTH],
         }
     }
+}
 
+impl Searches {
     /// Begins the search for the addresses of a group; returns their entries, which are intervals where no node is asked.
     #[inline(always)]
     fn begin<I: Isa>(&mut self, isa: I, intervals: &Intervals<'_>, addresses: I::V, g: usize) -> I::V {
@@ -274,7 +279,8 @@ impl Searches {
     #[inline(always)]
     fn push<I: Isa>(&mut self, isa: I, lanes: u16, entries: I::V, g: usize) {
         (self.lanes[g], self.inner[g]) = (lanes, lanes & isa.at_least(entries, Entry::INNER));
-        let at = self.len.min(LANES);
+        // Groups come in order, so that there is room for all lanes of one more.
+        let at = self.len.min(LANES - WIDTH);
         self.starts[g] = at;
         let numbers = isa.and(entries, isa.splat(Entry::NUMBER));
         for (to, from) in [(&mut self.nodes, numbers), (&mut self.lows, isa.load(&self.all_lows[g]))] {
@@ -288,19 +294,14 @@ impl Searches {
     /// Asks the nodes.
     #[inline(always)]
     fn rank<I: Isa>(&mut self, isa: I, nodes: &[Node]) {
-        let len = std::mem::take(&mut self.len).min(LANES);
-        for at in (0..len).step_by(WIDTH) {
-            let (numbers, lows) = (self.nodes[at..].first_chunk(), self.lows[at..].first_chunk());
-            if let (Some(numbers), Some(lows), Some(ranks)) = (numbers, lows, self.ranks[at..].first_chunk_mut()) {
-                isa.ranks(nodes, numbers, lows, ranks);
-            }
-        }
+        let len = std::mem::take(&mut self.len).next_multiple_of(WIDTH).min(LANES);
+        isa.ranks(nodes, &mut self.nodes[..len], &self.lows[..len], &mut self.ranks[..len]);
     }
 
     /// What the nodes of a group said, in the place of what stood for them.
     #[inline(always)]
     fn end<I: Isa>(&self, isa: I, before: I::V, g: usize) -> I::V {
-        let ranks = self.ranks[self.starts[g].min(LANES)..].first_chunk().unwrap_or(&[0; WIDTH]);
+        let ranks = self.ranks[self.starts[g].min(LANES - WIDTH)..].first_chunk().unwrap_or(&[0; WIDTH]);
         isa.unpack(self.lanes[g], ranks, before)
     }
 

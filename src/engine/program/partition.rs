@@ -112,10 +112,9 @@ pub struct Intervals<'t> {
     root: &'t [u32],
     inner: &'t [u32],
     pub(super) nodes: &'t [Node],
-    upper: Upper,
-    keys: &'t [[u64; KEYS]],
-    first: &'t [u32],
-    low: &'t [u64],
+    /// Where the tables of IPv6 lie, and in what: they are looked for when they are needed.
+    upper: &'t Upper,
+    lines: &'t [Line],
     v6: u32,
 }
 
@@ -159,15 +158,13 @@ impl Partition {
 
     /// The tables in the memory they were put into.
     #[inline(always)]
-    pub fn view<'t>(&self, lines: &'t [Line]) -> Intervals<'t> {
+    pub fn view<'t>(&'t self, lines: &'t [Line]) -> Intervals<'t> {
         Intervals {
             root: self.root.view(lines),
             inner: self.inner.view(lines),
             nodes: self.nodes.view(lines),
-            upper: self.upper,
-            keys: self.upper.keys.view(lines),
-            first: self.upper.first.view(lines),
-            low: self.upper.low.view(lines),
+            upper: &self.upper,
+            lines,
             v6: self.v6,
         }
     }
@@ -361,22 +358,23 @@ impl Intervals<'_> {
     #[inline]
     pub(super) fn v6_interval(&self, address: u128) -> u32 {
         let (high, low) = ((address >> 64) as u64, address as u64);
+        let Upper { keys, first, low: lows, .. } = *self.upper;
+        let (keys, first_edges, lows) = (keys.view(self.lines), first.view(self.lines), lows.view(self.lines));
         let levels = self.upper.levels as usize;
         let (mut place, mut start) = (0, 0);
         for (level, &first) in self.upper.starts.iter().take(levels).enumerate() {
             // Places that are not taken hold the highest key of all, which counts only for the highest address of all: its way is
             // the last one, if need be behind the end.
             start = first as usize;
-            let node = (start + place).min(self.keys.len().saturating_sub(1));
-            let under: usize =
-                self.keys.get(node).map_or(0, |line| line.iter().map(|&key| usize::from(key <= high)).sum());
+            let node = (start + place).min(keys.len().saturating_sub(1));
+            let under: usize = keys.get(node).map_or(0, |line| line.iter().map(|&key| usize::from(key <= high)).sum());
             place = if level + 1 == levels { (node - start) * KEYS + under } else { place * (KEYS + 1) + under };
         }
         let index = place.min(self.upper.count as usize).saturating_sub(1);
-        let key = self.keys.get(start + index / KEYS).map_or(0, |line| line[index % KEYS]);
-        let first = self.first.get(index).copied().unwrap_or(0) as usize;
-        let end = self.first.get(index + 1).copied().unwrap_or(0) as usize;
-        let group = self.low.get(first..end).unwrap_or(&[]);
+        let key = keys.get(start + index / KEYS).map_or(0, |line| line[index % KEYS]);
+        let first = first_edges.get(index).copied().unwrap_or(0) as usize;
+        let end = first_edges.get(index + 1).copied().unwrap_or(0) as usize;
+        let group = lows.get(first..end).unwrap_or(&[]);
         let count = if key != high { group.len() } else { group.partition_point(|&edge| edge <= low) };
         self.v6 + (first + count).saturating_sub(1) as u32
     }

@@ -91,71 +91,104 @@ impl Record {
     }
 }
 
-/// The lists of one side that go on, one behind the other, with what their records are compared with.
+/// Lists of a burst: each packet may have one of either side.
+const LISTS: usize = 2 * LANES;
+/// Places for them, of which sixteen are read and written at once.
+const PLACES: usize = LISTS + WIDTH;
+
+/// The lists that go on, one behind the other, with what their records are compared with.
 ///
 /// ```text
 /// places     destination port << 8 | position of the packet
 /// kinds      source port << 9 | family and protocol
 /// addresses  interval of the other side
+/// bounds     what the cross product found: from here on, entries do not count
 /// next       the record to test next
 /// ```
-struct List {
-    places: [u32; LANES + WIDTH],
-    kinds: [u32; LANES + WIDTH],
-    addresses: [u32; LANES + WIDTH],
-    next: [u32; LANES + WIDTH],
+/// A list ends at its first record that matches, so the answers of all lists have room, too:
+///
+/// ```text
+/// hits       places, entries
+/// ```
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+pub(super) struct Lists {
+    places: [u32; PLACES],
+    kinds: [u32; PLACES],
+    addresses: [u32; PLACES],
+    bounds: [u32; PLACES],
+    next: [u32; PLACES],
+    hits: [[u32; PLACES]; 2],
     len: usize,
+    hit: usize,
 }
 
-/// Bits of a position in [`List::places`].
+/// Bits of a position in [`Lists::places`].
 const PLACE_BITS: u32 = 8;
 
 const _: () = assert!(LANES <= 1 << PLACE_BITS);
 
-impl Default for List {
-    fn default() -> List {
-        let empty = [0; LANES + WIDTH];
-        List { places: empty, kinds: empty, addresses: empty, next: empty, len: 0 }
+impl Default for Lists {
+    fn default() -> Lists {
+        let none = [0; PLACES];
+        let hits = [none; 2];
+        Lists { places: none, kinds: none, addresses: none, bounds: none, next: none, hits, len: 0, hit: 0 }
     }
 }
 
-impl List {
-    /// Puts the lists of a mask at the end: places, kinds, addresses, records.
+/// Sixteen elements from a position, that of a list.
+#[inline(always)]
+fn chunk(of: &[u32; PLACES], from: usize) -> &[u32; WIDTH] {
+    of[from.min(LISTS)..].first_chunk().unwrap_or(&[0; WIDTH])
+}
+
+/// Writes the lanes of a mask behind a position, and what lies behind them is lost.
+#[inline(always)]
+fn pack<I: Isa>(isa: I, mask: u16, lanes: I::V, to: &mut [u32; PLACES], at: usize) {
+    if let Some(to) = to[at.min(LISTS)..].first_chunk_mut() {
+        isa.pack(mask, lanes, to);
+    }
+}
+
+impl Lists {
+    /// Puts the lists of a mask at the end; their bounds are not known yet.
     #[inline(always)]
     fn push<I: Isa>(&mut self, isa: I, mask: u16, [places, kinds, addresses, next]: [I::V; 4]) {
-        let at = self.len.min(LANES);
-        let pairs = [
-            (&mut self.places, places),
-            (&mut self.kinds, kinds),
-            (&mut self.addresses, addresses),
-            (&mut self.next, next),
-        ];
-        for (to, from) in pairs {
-            if let Some(to) = to[at..].first_chunk_mut() {
-                isa.pack(mask, from, to);
-            }
-        }
-        self.len = at + mask.count_ones() as usize;
+        pack(isa, mask, places, &mut self.places, self.len);
+        pack(isa, mask, kinds, &mut self.kinds, self.len);
+        pack(isa, mask, addresses, &mut self.addresses, self.len);
+        pack(isa, mask, next, &mut self.next, self.len);
+        self.len += mask.count_ones() as usize;
     }
 
-    /// Tests the next record of each list, sixteen at once, and keeps those lists that go on. A packet has one list here, so that no
-    /// two lanes write to one answer.
+    /// Takes what was found so far for bounds.
     #[inline(always)]
-    fn round<I: Isa>(&mut self, isa: I, records: &[Record], found: &mut [u32]) {
-        let len = std::mem::take(&mut self.len).min(LANES);
+    fn bind<I: Isa>(&mut self, isa: I, found: &[u32]) {
+        for from in (0..self.len.min(LISTS)).step_by(WIDTH) {
+            let places = isa.and(isa.load(chunk(&self.places, from)), isa.splat((1 << PLACE_BITS) - 1));
+            let bounds = isa.words(found, places);
+            pack(isa, u16::MAX, bounds, &mut self.bounds, from);
+        }
+    }
+
+    /// Tests the next record of each list, sixteen at once, and keeps those lists that go on.
+    #[inline(always)]
+    fn round<I: Isa>(&mut self, isa: I, records: &[Record]) {
+        let len = std::mem::take(&mut self.len).min(LISTS);
+        // Lanes without a list read the first record.
+        pack(isa, 0, isa.splat(0), &mut self.next, len);
         let low16 = isa.splat(0xffff);
         let nine = isa.splat((1 << PROTOCOL_BITS) - 1);
         for from in (0..len).step_by(WIDTH) {
-            let places = isa.load(self.places[from..].first_chunk().unwrap_or(&[0; WIDTH]));
-            let kinds = isa.load(self.kinds[from..].first_chunk().unwrap_or(&[0; WIDTH]));
-            let addresses = isa.load(self.addresses[from..].first_chunk().unwrap_or(&[0; WIDTH]));
-            let next = isa.load(self.next[from..].first_chunk().unwrap_or(&[0; WIDTH]));
-            let [lo, span, sports, dports, protocols, ids] = isa.records(records, next);
-            let mut live = ((1u32 << (len - from).min(WIDTH)) - 1) as u16;
-            let mut holds = live & !isa.above(isa.subtract(addresses, lo), span);
+            let places = isa.load(chunk(&self.places, from));
+            let kinds = isa.load(chunk(&self.kinds, from));
+            let addresses = isa.load(chunk(&self.addresses, from));
+            let bounds = isa.load(chunk(&self.bounds, from));
+            let next = isa.add(isa.load(chunk(&self.next, from)), isa.splat(1));
+            let [lo, span, sports, dports, protocols, ids] = isa.records(records, chunk(&self.next, from));
             let protocol_span = isa.and(isa.shift_right(protocols, PROTOCOL_BITS), nine);
             let protocol = isa.subtract(isa.and(kinds, nine), isa.and(protocols, nine));
-            holds &= !isa.above(protocol, protocol_span);
+            let mut misses = isa.above(isa.subtract(addresses, lo), span) | isa.above(protocol, protocol_span);
             let ports = [
                 (isa.shift_right(kinds, PROTOCOL_BITS), sports, ANY_SPORT),
                 (isa.shift_right(places, PLACE_BITS), dports, ANY_DPORT),
@@ -163,20 +196,29 @@ impl List {
             for (port, pair, flag) in ports {
                 let first = isa.and(pair, low16);
                 let span = isa.subtract(isa.shift_right(pair, 16), first);
-                let is_any = isa.at_least(isa.and(protocols, isa.splat(flag)), 1);
-                holds &= is_any | !isa.above(isa.subtract(port, first), span);
+                misses |= isa.above(isa.subtract(port, first), span) & !isa.has(protocols, flag);
             }
-            let lanes = isa.and(places, isa.splat((1 << PLACE_BITS) - 1));
-            let best = isa.words(found, lanes);
-            let is_lower = isa.above(best, ids);
-            let best = isa.store(isa.select(holds & is_lower, ids, best));
-            for (&best, &lane) in best.iter().zip(&isa.store(lanes)).take(len - from) {
-                if let Some(found) = found.get_mut(lane as usize) {
-                    *found = best;
-                }
+            let live = ((1u32 << (len - from).min(WIDTH)) - 1) as u16 & isa.above(bounds, ids);
+            let hits = live & !misses;
+            let [hit_places, hit_entries] = &mut self.hits;
+            pack(isa, hits, places, hit_places, self.hit);
+            pack(isa, hits, ids, hit_entries, self.hit);
+            self.hit += hits.count_ones() as usize;
+            let live = live & misses & !isa.has(protocols, LAST);
+            // What is written lies before what is still to be read.
+            pack(isa, live, bounds, &mut self.bounds, self.len);
+            self.push(isa, live, [places, kinds, addresses, next]);
+        }
+    }
+
+    /// Puts the answers of the lists where they are lower than what was found.
+    #[inline(always)]
+    fn end(&self, found: &mut [u32]) {
+        let [places, entries] = &self.hits;
+        for (&place, &entry) in places.iter().zip(entries).take(self.hit) {
+            if let Some(found) = found.get_mut(place as usize & ((1 << PLACE_BITS) - 1)) {
+                *found = entry.min(*found);
             }
-            live &= is_lower & !holds & !isa.at_least(isa.and(protocols, isa.splat(LAST)), 1);
-            self.push(isa, live, [places, kinds, addresses, isa.add(next, isa.splat(1))]);
         }
     }
 }
@@ -193,14 +235,21 @@ pub struct Split {
 impl Split {
     /// The first entry for each header, in place of what `found` holds; as many as the shorter slice has groups.
     #[inline(always)]
-    pub(super) fn first<I: Isa>(&self, isa: I, lines: &[Line], groups: &[Group], found: &mut [[u32; WIDTH]]) {
+    pub(super) fn first<I: Isa>(
+        &self,
+        isa: I,
+        lines: &[Line],
+        groups: &[Group],
+        lists: &mut Lists,
+        found: &mut [[u32; WIDTH]],
+    ) {
         const GROUPS: usize = LANES / WIDTH;
         let [sources, destinations] = self.sides;
         let sides = [sources.words.view(lines), destinations.words.view(lines)];
         let cross = self.cross.view(lines);
         let records = self.records.view(lines);
         let mut pairs = [[0u32; WIDTH]; GROUPS];
-        let mut lists = [List::default(), List::default()];
+        (lists.len, lists.hit) = (0, 0);
         let order = isa.load(&std::array::from_fn(|lane| lane as u32));
         for (g, group) in groups.iter().enumerate().take(GROUPS) {
             // No closures here: the compiler does not look through them for what the processor can do.
@@ -208,7 +257,8 @@ impl Split {
             let at = [isa.shift_left(intervals[0], sources.shift), isa.shift_left(intervals[1], destinations.shift)];
             let words = [isa.words(sides[0], at[0]), isa.words(sides[1], at[1])];
             pairs[g] = isa.store(isa.and(isa.add(words[0], words[1]), isa.splat(LISTED - 1)));
-            if records.is_empty() {
+            let listed = [isa.has(words[0], LISTED), isa.has(words[1], LISTED)];
+            if listed[0] | listed[1] == 0 {
                 continue;
             }
             let places = isa.add(order, isa.splat((g * WIDTH) as u32));
@@ -216,18 +266,15 @@ impl Split {
             let kinds = isa.shift_left(isa.load(&group.0[SPORT]), PROTOCOL_BITS);
             let kinds = isa.add(kinds, isa.load(&group.0[PROTOCOL]));
             for side in 0..2 {
-                let listed = isa.at_least(words[side], LISTED);
-                if listed != 0 {
-                    let first = isa.words_where(listed, sides[side], isa.add(at[side], isa.splat(1)), at[side]);
-                    lists[side].push(isa, listed, [places, kinds, intervals[1 - side], first]);
+                if listed[side] != 0 {
+                    let first = isa.words_where(listed[side], sides[side], isa.add(at[side], isa.splat(1)), at[side]);
+                    lists.push(isa, listed[side], [places, kinds, intervals[1 - side], first]);
                 }
             }
         }
-        for list in &lists {
-            for &at in list.next.iter().take(list.len) {
-                if let Some(record) = records.get(at as usize) {
-                    prefetch(record);
-                }
+        for &at in lists.next.iter().take(lists.len) {
+            if let Some(record) = records.get(at as usize) {
+                prefetch(record);
             }
         }
         let mut port_classes = [[0u32; WIDTH]; GROUPS];
@@ -239,11 +286,12 @@ impl Split {
         for (g, found) in found.iter_mut().enumerate().take(groups.len().min(GROUPS)) {
             *found = isa.store(cross.ids(isa, isa.load(&pairs[g]), isa.load(&port_classes[g])));
         }
-        let found = found.as_flattened_mut();
-        for list in &mut lists {
-            while list.len > 0 {
-                list.round(isa, records, found);
+        if lists.len > 0 {
+            lists.bind(isa, found.as_flattened());
+            while lists.len > 0 {
+                lists.round(isa, records);
             }
+            lists.end(found.as_flattened_mut());
         }
     }
 
