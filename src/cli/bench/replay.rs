@@ -26,6 +26,8 @@ use crate::io::pcap::CapturePort;
 use crate::io::{Frames, Port};
 use crate::worker::{EngineJudge, Judge, Line, NoTap};
 
+/// Bytes before each packet in a pcap file.
+const RECORD_HEADER: u64 = 16;
 /// Bytes that are read at once where reading alone is measured.
 const BLOCK: usize = 1 << 20;
 
@@ -156,7 +158,8 @@ fn measure(arguments: &ReplayArguments, allocations: fn() -> u64) -> Result<Repo
             whole.push(each(spent, packets));
             found.push(each(without.1, without.0));
             // Of all bytes, the share of those packets that the other two are measured over.
-            read.push(each(reading, written.opening + written.rest));
+            let share = (bench.bytes + RECORD_HEADER * written.rest) as f64 / written.bytes.max(1) as f64;
+            read.push(each(reading.mul_f64(share), written.rest));
             if Instant::now() >= end {
                 break;
             }
