@@ -1,5 +1,7 @@
 //! The token for one frame: whoever holds it is its only owner.
 
+use std::num::NonZeroU32;
+
 /// Most frames that travel together through the packet line.
 pub const BURST: usize = 64;
 
@@ -10,16 +12,24 @@ pub const BURST: usize = 64;
 pub struct Frame {
     /// Offset of the first byte in the memory of the port (UMEM offset, or offset into a capture block).
     pub(in crate::io) address: u64,
-    /// Bytes on the wire, without frame check sequence.
-    pub(in crate::io) length: u32,
+    /// One more than the bytes on the wire, without frame check sequence: an `Option` of it takes no more room.
+    above_length: NonZeroU32,
 }
 
+const _: () = assert!(size_of::<Option<Frame>>() == 16);
+
 impl Frame {
+    /// The frame of so many bytes at an address.
+    #[inline]
+    pub(in crate::io) const fn new(address: u64, length: u32) -> Frame {
+        Frame { address, above_length: NonZeroU32::MIN.saturating_add(length) }
+    }
+
     /// Length in bytes.
     #[inline]
     #[allow(clippy::len_without_is_empty)]
     pub const fn len(&self) -> usize {
-        self.length as usize
+        (self.above_length.get() - 1) as usize
     }
 }
 

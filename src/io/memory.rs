@@ -104,7 +104,7 @@ impl Region {
     }
 
     fn frame(chunk: u32, length: usize) -> Frame {
-        Frame { address: chunk.into(), length: length as u32 }
+        Frame::new(chunk.into(), length as u32)
     }
 }
 

@@ -132,7 +132,7 @@ impl<T: Trace> Judge for EngineJudge<T> {
         self.batch.clear();
     }
 
-    #[inline]
+    #[inline(always)]
     fn add(&mut self, frame: &[u8], direction: Direction, now: Now) {
         let taken = self.batch.add(frame, direction, now, &self.load.options);
         debug_assert!(taken.is_some(), "a burst of frames fits a batch");

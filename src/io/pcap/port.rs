@@ -110,7 +110,7 @@ impl Given {
         let time = Now(located.time.0.saturating_add(self.ahead));
         self.rows[self.used % ROWS] = Row { time, number: self.numbered };
         let address = mark + ((self.used as u64) << ROW | u64::from(located.start));
-        let is_full = into.push(Frame { address, length: located.length }).is_err();
+        let is_full = into.push(Frame::new(address, located.length)).is_err();
         debug_assert!(!is_full, "no more than there is room for");
         self.used += 1;
     }

@@ -120,7 +120,7 @@ impl Region {
         let (address, length) = (descriptor.addr(), descriptor.lengths().data());
         let chunk = chunk_holding(address, length, self.shift, self.descriptors.len())?;
         self.ledger.pass(chunk, Holder::Receive, Holder::Hand);
-        Some(Frame { address: address as u64, length: length as u32 })
+        Some(Frame::new(address as u64, length as u32))
     }
 
     /// A chunk of a pool as a frame of this many bytes; `None` if they do not fit it.
@@ -129,7 +129,7 @@ impl Region {
         let address = self.empty(chunk)?.addr();
         chunk_holding(address, length, self.shift, self.descriptors.len())?;
         self.ledger.pass(chunk, Holder::Pool, Holder::Hand);
-        Some(Frame { address: address as u64, length: length as u32 })
+        Some(Frame::new(address as u64, length as u32))
     }
 
     /// How to name a frame to the kernel for transmission; its chunk, too.
@@ -147,7 +147,7 @@ impl Region {
     #[inline]
     fn holds(&self, frame: &Frame) -> bool {
         let end = (self.descriptors.len() as u64) << self.shift;
-        frame.address.checked_add(frame.length.into()).is_some_and(|last| last <= end)
+        frame.address.checked_add(frame.len() as u64).is_some_and(|last| last <= end)
     }
 
     /// The bytes of a frame; none if it is of another region.
