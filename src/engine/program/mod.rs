@@ -11,6 +11,8 @@ pub mod cross;
 mod gather;
 pub mod header;
 pub mod isa;
+#[cfg(test)]
+mod kernel_tests;
 pub mod partition;
 #[cfg(test)]
 mod partition_tests;

@@ -109,8 +109,8 @@ pub struct Partition {
 /// The intervals of one dimension, ready to be asked.
 #[derive(Clone, Copy)]
 pub struct Intervals<'t> {
-    root: &'t [u32],
-    inner: &'t [u32],
+    pub(super) root: &'t [u32],
+    pub(super) inner: &'t [u32],
     pub(super) nodes: &'t [Node],
     /// Where the tables of IPv6 lie, and in what: they are looked for when they are needed.
     upper: &'t Upper,
@@ -131,9 +131,13 @@ impl Partition {
     /// end of `lines`. Control line only.
     pub fn new(v4: &[u32], v6: &[u128], lines: &mut Vec<Line>) -> Partition {
         let v4 = v4.strip_prefix(&[0]).unwrap_or(v4);
-        let v6_first = v4.len() as u32 + 1;
         let dense = v4.chunk_by(|a, b| a >> 16 == b >> 16).filter(|block| block.len() > EDGES).count();
-        let without_table = if dense <= FEW_TABLES { EDGES } else { MANY };
+        Partition::divided(v4, v6, lines, if dense <= FEW_TABLES { EDGES } else { MANY })
+    }
+
+    /// The same, where so many edges of a block are the most that it has without a table.
+    pub(super) fn divided(v4: &[u32], v6: &[u128], lines: &mut Vec<Line>, without_table: usize) -> Partition {
+        let v6_first = v4.len() as u32 + 1;
         let mut builder = Builder { inner: Vec::new(), nodes: Vec::new(), without_table };
         let mut root = Vec::with_capacity(1 << 16);
         let mut at = 0;

@@ -175,8 +175,8 @@ impl Lists {
     #[inline(always)]
     fn round<I: Isa>(&mut self, isa: I, records: &[Record]) {
         let len = std::mem::take(&mut self.len).min(LISTS);
-        // Lanes without a list read the first record.
-        pack(isa, 0, isa.splat(0), &mut self.next, len);
+        // Lanes without a list read the first record: what other lists left there may lie behind the end of these.
+        pack(isa, u16::MAX, isa.splat(0), &mut self.next, len);
         let low16 = isa.splat(0xffff);
         let nine = isa.splat((1 << PROTOCOL_BITS) - 1);
         for from in (0..len).step_by(WIDTH) {
