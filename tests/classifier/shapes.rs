@@ -75,7 +75,7 @@ fn more_intervals_or_nodes_than_sixteen_bits_number_are_told_apart() {
         ];
         rules.extend((0..300).map(|_| universe.rule(dice)));
         let built = build(&rules, &[whole(&rules), part(0..4)]);
-        // Numbers of intervals, or of nodes with one edge or two, of more than 16 or 14 bits: the root has entries of 64 bits.
+        // Numbers of intervals of more than 16 bits.
         assert!(rows(&built, "source") > least[0], "{name}: {:?}", built.sizes());
         assert!(rows(&built, "destination") > least[1], "{name}: {:?}", built.sizes());
         let mut all = keys(universe, &rules, 400, dice);
@@ -319,6 +319,41 @@ fn one_look_up_of_a_burst_is_that_of_the_packet_alone_in_every_structure() {
             assert_eq!(answers(&built, number as u32, &keys, 64), expected, "{length} packets, list {number}");
             let single = |key: &Key| built.first(built.header(key), number as u32, 0).unwrap_or(NONE);
             assert_eq!(keys.iter().map(single).collect::<Vec<u32>>(), expected, "{length} packets, list {number}");
+        }
+    }
+}
+
+#[test]
+fn entries_beyond_sixteen_bits_answer_as_those_before_do() {
+    let dice = &mut Dice::new(27);
+    let universe = Universe { bits: 12, v6: 30 };
+    let is_narrow = |rule: &Match| rule.src.is_some() && rule.dst.is_some();
+    let narrow: Vec<Match> = (0..1_200).map(|_| universe.rule(dice)).filter(is_narrow).take(300).collect();
+    // Answers of up to 256 KiB are one table, larger ones are cut into chunks.
+    for (name, wide, members, others) in [("one table", 33, 12, 0), ("chunks", 45, 60, 0), ("with lists", 40, 30, 300)]
+    {
+        let own: Vec<Match> =
+            broad(wide, members, dice).into_iter().chain(narrow.iter().take(others).cloned()).collect();
+        let mut keys = keys(universe, &own, 300, dice);
+        keys.extend(broad_keys(&own[..wide as usize], members, dice));
+        let mut bytes = Vec::new();
+        // The number of the last broad entry, at least: answers are numbers as long as one more than it has room in 16 bits.
+        for last in [40_000, 65_533, 65_534, 65_535, 65_536, 90_000] {
+            let before = last + 1 - wide;
+            let rules: Vec<Match> = (0..before).map(|_| Match::EVERYTHING).chain(own.iter().cloned()).collect();
+            let scopes: [Scope; 1] = [part(before..rules.len() as u32)];
+            let built = build(&rules, &scopes);
+            let shape = first_list(&built, own.len());
+            assert!(shape.broad >= wide as usize && shape.structure.ends_with("cross-product"), "{name}: {shape:?}");
+            let [hits, misses] = compare(&format!("{name} to {last}"), &rules, &scopes, &keys, &built);
+            assert!(hits > 100 && misses > 40, "{name}: {hits} hits, {misses} misses");
+            bytes.push((shape.broad, shape.bytes));
+        }
+        if others == 0 {
+            let numbers = 4 * (wide as usize + 1);
+            assert!(bytes[..3].iter().all(|sizes| *sizes == bytes[0]), "{name}: {bytes:?}");
+            let with = bytes[0].1 + numbers.next_multiple_of(64);
+            assert!(bytes[3..].iter().all(|sizes| sizes.1 == with), "{name}: {bytes:?}");
         }
     }
 }

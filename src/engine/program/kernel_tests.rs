@@ -145,7 +145,7 @@ fn every_way() -> Edges {
     let inner = (0..300).flat_map(|n| block(0x0a00 + n, n % 3 * 7, EDGES as u32 + 1 + n % 90, 1 + n % 500));
     let nodes = (0..60).flat_map(|n| block(0x0c00 + n, n * 300, n % 31, 1 + n));
     let tables = (0..8).flat_map(|n| block(0x0d00 + 2 * n, n * 64, 500, 1 + n * 10));
-    let v6 = (1..40u128).map(|n| n << 64 | n % 3).collect();
+    let v6 = (1..40u128).map(|n| (n << 64) + n % 3).collect();
     Edges::new(inner.chain(nodes).chain(tables).chain([0, 1, u32::MAX]).collect(), v6)
 }
 
@@ -173,8 +173,8 @@ fn every_way_to_an_interval_is_found_whatever_the_other_lanes_need() {
     let all: Vec<Key> = v4.iter().map(|&src| key(Family::V4, src, *dice.pick(&v4))).collect();
     check_intervals("all edges", [&edges; 2], &built, &all, &[LANES, 17]);
 
-    for (having, _) in &pools {
-        for (others, _) in &pools {
+    for having in pools.keys() {
+        for others in pools.keys() {
             let mut keys = Vec::new();
             for mask in masks() {
                 for lane in 0..WIDTH {
@@ -362,6 +362,9 @@ fn linear(filed: &[Filed], broad: Broad, key: &Key) -> u32 {
 /// Lengths of lists: none, one, two, and one less and more than a vector has lanes and twice as many.
 const LENGTHS: &[usize] = &[0, 1, 2, 15, 16, 17, 33, 1, 0, 3];
 
+/// Name, lengths of lists by side, least number of a filed entry, broad entries, whether answers are places.
+type Case = (&'static str, [&'static [usize]; 2], u32, Broad, bool);
+
 /// One list, under the last interval.
 const ONE: &[usize] = &{
     let mut lengths = [0; INTERVALS as usize];
@@ -373,7 +376,7 @@ const ONE: &[usize] = &{
 fn lists_of_every_length_end_with_their_last_record_on_sides_with_and_without() {
     let dice = &mut Dice(3);
     let none = [NONE; 4];
-    let cases: [(&str, [&[usize]; 2], u32, Broad, bool); 9] = [
+    let cases: [Case; 9] = [
         ("both sides", [LENGTHS, LENGTHS], 1, [NONE, 0, 700, 2_000], false),
         ("sources", [LENGTHS, &[0]], 0, none, false),
         ("destinations", [&[0], LENGTHS], 0, [NONE, 65_534, 9, NONE], false),
@@ -408,7 +411,7 @@ fn lists_of_every_length_end_with_their_last_record_on_sides_with_and_without() 
         let address = u128::from(interval << 24);
         [key(Family::V4, address, address); 17]
     }));
-    let expected = |(case, filed): (&(_, _, _, Broad, _), &Vec<Filed>)| -> Vec<u32> {
+    let expected = |(case, filed): (&Case, &Vec<Filed>)| -> Vec<u32> {
         keys.iter().map(|key| linear(filed, case.3, key)).collect()
     };
     let expected: Vec<Vec<u32>> = cases.iter().zip(&all).map(expected).collect();
