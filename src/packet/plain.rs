@@ -79,7 +79,8 @@ pub(super) fn parse(frame: &[u8], direction: Direction, key: &mut Key) -> bool {
     }
     let of_tcp = u32::from(is_tcp).wrapping_neg();
     let is_whole = headers.checksum(is_tcp) != headers.pseudo_header(length as u16);
-    let bits = KeyBits::L4 | direction as u8 * KeyBits::OUTBOUND | u8::from(is_whole) * KeyBits::WHOLE;
+    let of_outbound = direction as u8 * KeyBits::OUTBOUND;
+    let of_whole = u8::from(is_whole) * KeyBits::WHOLE;
     *key = Key {
         src: u128::from(headers.word(ip + 12)),
         dst: u128::from(headers.word(ip + 16)),
@@ -87,7 +88,7 @@ pub(super) fn parse(frame: &[u8], direction: Direction, key: &mut Key) -> bool {
         dport: headers.half(segment + 2),
         protocol,
         tcp_flags: flags & of_tcp as u8,
-        bits: KeyBits(bits),
+        bits: KeyBits(KeyBits::L4 | of_outbound | of_whole),
         seq: headers.word(segment + 4) & of_tcp,
         ack: headers.word(segment + 8) & of_tcp,
         window: headers.half(segment + 14) & of_tcp as u16,
