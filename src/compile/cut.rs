@@ -288,6 +288,11 @@ impl Effort {
         left.map(|_| ())
     }
 
+    /// Steps that are left.
+    pub fn left(&self) -> u64 {
+        self.0
+    }
+
     /// Sets a part aside, if there is as much.
     pub fn part(&mut self, most: u64) -> Effort {
         let part = self.0.min(most);

@@ -2,9 +2,10 @@
 //!
 //! Which entries are broad, so that they go into the cross product instead, is tried out: entries are ordered by the share of the
 //! packets that would meet them where they would be filed, and ever more of them, from the top, are taken to be broad. More broad
-//! entries mean fewer records to test and larger tables to miss the cache in; the estimate in nanoseconds decides. Trying ends when
-//! the tables no longer have room, or building has taken its steps: both grow with the number of broad entries, so nothing that
-//! fits lies beyond.
+//! entries mean fewer records to test and larger tables to miss the cache in; the estimate in nanoseconds decides. Numbers that
+//! cannot do better than the best so far are passed over, and where the next would take more steps than are left, by the growth
+//! so far, fewer are tried or none. Trying ends when the tables no longer have room, or building has taken its steps: both grow
+//! with the number of broad entries, so nothing that fits lies beyond.
 
 use super::cross::{Built, cross};
 use super::cut::{Effort, Numbering, OPEN, Sets, Spans, classes};
@@ -65,6 +66,42 @@ fn room(entries: usize) -> usize {
 /// than a quarter of a second.
 fn steps(entries: usize) -> u64 {
     ((10 << 20) + entries as u64 * 4_600).min(220 << 20)
+}
+
+/// Steps that filing the entries of one list may take: it must not fail for a division that is found to be best.
+const FILING_STEPS: u64 = 24 << 20;
+
+/// How the steps of a cross product grow with its entries: about as a power of their number, that of the last two tries.
+#[derive(Default)]
+struct Growth {
+    /// Entries and steps of the last two.
+    tries: [(f64, f64); 2],
+}
+
+impl Growth {
+    /// What growth is worth trying: a quarter more entries.
+    const LEAST: f64 = 1.25;
+    /// The share of the steps that is planned with where a number of entries is made from it.
+    const PLANNED: f64 = 0.85;
+
+    fn add(&mut self, entries: usize, steps: u64) {
+        self.tries = [self.tries[1], (entries as f64, steps as f64)];
+    }
+
+    /// How many entries to try where `wanted` are to be tried and so many steps are left; `None` if it is not worth trying.
+    fn affordable(&self, wanted: usize, left: u64) -> Option<usize> {
+        let [(few, few_steps), (many, many_steps)] = self.tries;
+        if few < 1.0 || many <= few || few_steps < 1.0 {
+            return Some(wanted);
+        }
+        let power = ((many_steps / few_steps).ln() / (many / few).ln()).max(1.0);
+        let left = left as f64;
+        if many_steps * (wanted as f64 / many).powf(power) <= left {
+            return Some(wanted);
+        }
+        let factor = (left * Growth::PLANNED / many_steps).powf(power.recip());
+        (factor >= Growth::LEAST).then(|| ((many * factor) as usize).min(wanted))
+    }
 }
 
 /// How much of a list's traffic meets each set of one side, if every entry gets as much as any other.
@@ -198,7 +235,7 @@ pub fn split(
     let (filings, best) = found?;
 
     let (broad, filed) = filings.split_at(best.broad);
-    let mut part = effort.part(steps(entries.len()));
+    let mut part = effort.part(FILING_STEPS.max(steps(entries.len())));
     let mut records = Records { most: (memory - sides) / size_of::<Record>(), ..Records::default() };
     let tables = [0, 1].map(|under| {
         let mut filed: Vec<u32> = filed.iter().filter(|(_, f)| f.under == under).map(|(entry, _)| *entry).collect();
@@ -268,37 +305,62 @@ fn divided(
     let sides: usize = [&dims.src, &dims.dst].iter().map(|sets| Side::most_bytes(sets.universe as usize)).sum();
     let room = room(entries.len()).min(memory);
     let mut best: Option<Division> = None;
+    let mut growth = Growth::default();
     let mut broad = unlisted;
     loop {
+        let left = effort.left();
         let ascending = {
             let mut ascending: Vec<u32> = filings[..broad].iter().map(|(entry, _)| *entry).collect();
             ascending.sort_unstable();
             ascending
         };
         let Some(built) = cross(dims, &ascending, room, effort) else { break };
+        growth.add(broad, left - effort.left());
         let bytes = built.tables.bytes();
-        let records = (filings.len() - broad) * size_of::<Record>();
-        let tests = tests[broad];
+        let records = |broad: usize| (filings.len() - broad) * size_of::<Record>();
         let cross_ns: f64 = CROSS_NS + bytes.iter().map(|&bytes| load_ns(bytes)).sum::<f64>();
-        let lists_ns = if records == 0 { 0.0 } else { LISTS_NS };
-        let ns = HEADER_NS + 2.0 * load_ns(sides / 2) + cross_ns + lists_ns + tests * (TEST_NS + load_ns(records));
-        if ns < best.as_ref().map_or(bound, |best| best.ns) && bytes.iter().sum::<usize>() + records <= memory {
+        let tables_ns = HEADER_NS + 2.0 * load_ns(sides / 2) + cross_ns;
+        // With these tables and so many broad entries.
+        let ns_with = |broad: usize| {
+            let lists_ns = if broad == filings.len() { 0.0 } else { LISTS_NS };
+            tables_ns + lists_ns + tests[broad] * (TEST_NS + load_ns(records(broad)))
+        };
+        let ns = ns_with(broad);
+        if ns < best.as_ref().map_or(bound, |best| best.ns) && bytes.iter().sum::<usize>() + records(broad) <= memory {
             best = Some(Division { broad, built, ns });
         }
-        // Three quarters as many again, and all that are as broad as the last of them; all, if that is nearly all.
-        if broad == filings.len() || tests == 0.0 {
+        // Tables do not shrink: what is not better with these is not better.
+        let most_ns = best.as_ref().map_or(bound, |best| best.ns);
+        let mut next = broad;
+        let is_over = loop {
+            if next == filings.len() || tests[next] == 0.0 {
+                break true;
+            }
+            next = next_broad(&filings, next);
+            if ns_with(next) < most_ns {
+                break false;
+            }
+        };
+        if is_over {
             break;
         }
-        let wanted = broad + broad * 3 / 4 + 8;
-        let wanted = if wanted >= filings.len() / 4 * 3 { filings.len() } else { wanted };
-        let last = filings[wanted - 1].1.cost;
-        broad = filings.partition_point(|(_, filing)| filing.cost >= last);
-        // Equal entries are many: a bound on the entries of a cross product applies to them too.
-        if broad > 2 * wanted && wanted < filings.len() {
-            broad = wanted;
+        match growth.affordable(next, effort.left()) {
+            Some(affordable) if ns_with(affordable) < most_ns => broad = affordable,
+            _ => break,
         }
     }
     best.map(|best| (filings, best))
+}
+
+/// How many broad entries to try after so many: three quarters as many again, and all that are as broad as the last of them; all,
+/// if that is nearly all.
+fn next_broad(filings: &[(u32, Filing)], broad: usize) -> usize {
+    let wanted = broad + broad * 3 / 4 + 8;
+    let wanted = if wanted >= filings.len() / 4 * 3 { filings.len() } else { wanted };
+    let last = filings[wanted - 1].1.cost;
+    let equal = filings.partition_point(|(_, filing)| filing.cost >= last);
+    // Equal entries are many: a bound on the entries of a cross product applies to them too.
+    if equal > 2 * wanted && wanted < filings.len() { wanted } else { equal }
 }
 
 /// The records of both sides.
