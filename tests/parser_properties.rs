@@ -294,7 +294,7 @@ fn mark(key: &mut Key, id: u32, (offset, more): (u16, bool), length: usize) {
 /// Drops from a key what etherparse does not say, the transport of fragments, SCTP and UDP-Lite, and quotes, and where it errs: it walks on behind
 /// the fragment header of a later fragment, whose bytes are no headers.
 fn comparable(mut key: Key) -> Key {
-    key.bits.0 &= !KeyBits::QUOTE;
+    key.bits.0 &= !(KeyBits::QUOTE | KeyBits::WHOLE);
     if key.has(KeyBits::LATER_FRAGMENT) && key.has(KeyBits::V6) {
         key = Key { protocol: 0, payload: 0, fragment_len: 0, ..key };
     }
@@ -381,6 +381,8 @@ proptest! {
         prop_assume!(partial != whole);
         let verified = Options { verify_l4_checksum: true, ..Options::default() };
         prop_assert_eq!(parsed(&partial, &verified).0, Parsed::Key, "a partial checksum counts as right");
+        let key = parsed(&partial, &Options::default()).1;
+        prop_assert!(!key.has(KeyBits::WHOLE), "it needs completion, and nobody says that it does not");
         prop_assert!(complete_partial(&mut partial));
         prop_assert_eq!(&partial, &whole);
         prop_assert!(!complete_partial(&mut partial), "once is enough");
@@ -464,6 +466,9 @@ fn examine(frame: &[u8]) -> Result<Parsed, String> {
     }
     if key.has(KeyBits::QUOTE) == (quote == Tuple::default()) && outcome == Parsed::Key && quote.src | quote.dst != 0 {
         return fail("quote without its bit");
+    }
+    if key.has(KeyBits::WHOLE) && complete_partial(&mut frame.to_vec()) {
+        return fail("a checksum that was said to be whole was completed (GW-30)");
     }
     if key.has(KeyBits::FIRST_FRAGMENT) && key.has(KeyBits::LATER_FRAGMENT) {
         return fail("both first and later fragment");
