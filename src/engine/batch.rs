@@ -132,9 +132,15 @@ impl Batch {
         let key = self.key(at);
         let (a, b) =
             if key.has(KeyBits::QUOTE) { (self.quote(at).src, self.quote(at).dst) } else { (key.src, key.dst) };
-        let fold = |address: u128| mix((address >> 64) as u64 ^ seed[0], address as u64 ^ seed[1]);
-        // A sum does not care for the order of the pair.
-        let hash = mix(fold(a).wrapping_add(fold(b)), seed[1]);
-        WorkerId(((u128::from(hash) * u128::from(workers)) >> 64) as u32)
+        owner_of(a, b, workers, seed)
     }
+}
+
+/// The worker, of so many, that owns what passes between two addresses in either direction: a keyed hash of the unordered pair.
+#[inline]
+pub fn owner_of(a: u128, b: u128, workers: u32, seed: [u64; 2]) -> WorkerId {
+    let fold = |address: u128| mix((address >> 64) as u64 ^ seed[0], address as u64 ^ seed[1]);
+    // A sum does not care for the order of the pair.
+    let hash = mix(fold(a).wrapping_add(fold(b)), seed[1]);
+    WorkerId(((u128::from(hash) * u128::from(workers)) >> 64) as u32)
 }

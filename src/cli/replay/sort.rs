@@ -4,7 +4,7 @@ use super::Side;
 use crate::base::address::{Direction, Family, range};
 use crate::base::id::WorkerId;
 use crate::control::load::Loaded;
-use crate::engine::flow::key::mix;
+use crate::engine::batch::owner_of;
 use crate::io::pcap::Sorter;
 use crate::packet::{Key, KeyBits, Options, Parsed, Tuple, parse};
 
@@ -122,14 +122,10 @@ impl Ends {
         Ends { source, pair }
     }
 
-    /// The worker that judges the frame: a keyed hash of the unordered pair, as [`crate::engine::Batch::owner`] has it. Frames
-    /// without a flow belong to the first.
+    /// The worker that judges the frame. Frames without a flow belong to the first.
     #[inline]
     fn owner(&self, workers: u32, seed: [u64; 2]) -> WorkerId {
-        let Some((a, b)) = self.pair else { return WorkerId(0) };
-        let fold = |address: u128| mix((address >> 64) as u64 ^ seed[0], address as u64 ^ seed[1]);
-        let hash = mix(fold(a).wrapping_add(fold(b)), seed[1]);
-        WorkerId(((u128::from(hash) * u128::from(workers)) >> 64) as u32)
+        self.pair.map_or(WorkerId(0), |(a, b)| owner_of(a, b, workers, seed))
     }
 }
 
