@@ -9,9 +9,10 @@
 
 use super::cross::{Built, cross};
 use super::cut::{Effort, Numbering, OPEN, Sets, Spans, classes};
-use crate::engine::program::arena::{Line, Table};
+use crate::engine::program::arena::Line;
 use crate::engine::program::classifier::Shape;
-use crate::engine::program::split::{Record, Side, Split};
+use crate::engine::program::leaf::{Leaf, Leaves, Record};
+use crate::engine::program::split::{Side, Split};
 
 /// Every dimension of every entry.
 #[derive(Debug)]
@@ -41,8 +42,8 @@ const MOST_RECORDS: usize = 16;
 /// loads of both sides, the additions of the cross product, lists at all, and each test of a record.
 const HEADER_NS: f64 = 3.3;
 const CROSS_NS: f64 = 1.5;
-const LISTS_NS: f64 = 1.8;
-const TEST_NS: f64 = 0.9;
+const LISTS_NS: f64 = 2.2;
+const TEST_NS: f64 = 0.55;
 
 /// What a load that is asked for in time costs from a table of so many bytes: nothing beyond the instruction from the first cache,
 /// then a little more with each doubling of the table, more beyond the second cache, and much more beyond the last.
@@ -162,8 +163,8 @@ impl Dimensions {
         [&self.src, &self.dst, &self.sport, &self.dport, &self.protocol].map(|sets| [(0, sets.universe - 1)])
     }
 
-    /// Calls `each` with the records of an entry filed under a side: the other address, source port, destination port, protocol.
-    fn records(&self, entry: u32, under: usize, mut each: impl FnMut([(u32, u32); 4])) {
+    /// Calls `each` with the records of an entry filed under a side.
+    fn records(&self, entry: u32, under: usize, mut each: impl FnMut(Record)) {
         let [all_src, all_dst, all_sport, all_dport, all_protocol] = &self.everything();
         let addresses = [spans_of(&self.src, entry, all_src), spans_of(&self.dst, entry, all_dst)];
         let other = 1 - under;
@@ -173,22 +174,46 @@ impl Dimensions {
             [addresses[side].iter().any(|s| s.0 < v6), addresses[side].iter().any(|s| s.1 >= v6)]
         };
         let both = [has(0)[0] && has(1)[0], has(0)[1] && has(1)[1]];
-        for &(first, last) in spans_of(&self.protocol, entry, all_protocol) {
-            if (first >= 256 && !both[1]) || (last < 256 && !both[0]) {
-                continue;
-            }
-            for &address in addresses[other] {
+        let [v4, v6] = self.families(other);
+        for &protocols in spans_of(&self.protocol, entry, all_protocol) {
+            let families = [protocols.0 < 256 && both[0], protocols.1 >= 256 && both[1]];
+            for &(first, last) in addresses[other] {
+                let holds = |family: (u32, u32)| first <= family.0 && last >= family.1;
+                // The whole of a family is every address, where there are packets of that family only.
+                let address = match families {
+                    [false, false] => continue,
+                    [true, false] if holds(v4) => None,
+                    [false, true] if holds(v6) => None,
+                    [true, true] if holds(v4) && holds(v6) => None,
+                    _ => Some((first, last)),
+                };
                 for &sport in spans_of(&self.sport, entry, all_sport) {
                     for &dport in spans_of(&self.dport, entry, all_dport) {
-                        each([address, sport, dport, (first, last)]);
+                        each(Record { address, ports: [sport, dport], protocols, id: entry });
                     }
                 }
             }
         }
     }
 
+    /// The intervals of each family on a side.
+    fn families(&self, side: usize) -> [(u32, u32); 2] {
+        let universe = if side == 0 { self.src.universe } else { self.dst.universe };
+        [(0, self.v6[side] - 1), (self.v6[side], universe - 1)]
+    }
+
     /// How many records an entry takes under a side.
     fn record_count(&self, entry: u32, under: usize) -> usize {
+        let mut count = 0;
+        if self.spans_count(entry, under) > MOST_RECORDS {
+            return MOST_RECORDS + 1;
+        }
+        self.records(entry, under, |record| count += record.parts());
+        count
+    }
+
+    /// How many ways there are to combine the ranges of an entry filed under a side.
+    fn spans_count(&self, entry: u32, under: usize) -> usize {
         let of = |sets: &Sets| match sets.of[entry as usize] {
             OPEN => 1,
             set => sets.spans[set as usize].len(),
@@ -224,7 +249,7 @@ pub fn split(
 ) -> Option<(Split, Shape)> {
     let intervals = (dims.src.universe + dims.dst.universe) as usize;
     let sides = Side::most_bytes(intervals);
-    let least = sides + entries.len().saturating_sub(usize::from(u16::MAX)) * size_of::<Record>();
+    let least = sides + entries.len().saturating_sub(usize::from(u16::MAX)) * size_of::<Leaf>();
     if least > memory {
         return None;
     }
@@ -236,11 +261,12 @@ pub fn split(
 
     let (broad, filed) = filings.split_at(best.broad);
     let mut part = effort.part(FILING_STEPS.max(steps(entries.len())));
-    let mut records = Records { most: (memory - sides) / size_of::<Record>(), ..Records::default() };
+    let mut leaves = Leaves::new([dims.src.universe, dims.dst.universe]);
+    let most = (memory - sides) / size_of::<Leaf>();
     let tables = [0, 1].map(|under| {
         let mut filed: Vec<u32> = filed.iter().filter(|(_, f)| f.under == under).map(|(entry, _)| *entry).collect();
         filed.sort_unstable();
-        records.file(dims, &filed, under, &best.built.sides[under], &mut part)
+        file(dims, &filed, under, &best.built.sides[under], &mut leaves, most, &mut part)
     });
     effort.give_back(part);
     let [Some(sources), Some(destinations)] = tables else { return None };
@@ -248,7 +274,9 @@ pub fn split(
     let pairs = best.built.tables.pairs();
     let split = Split {
         sides: [sources, destinations].each_ref().map(|side| Side::put(lines, side)),
-        records: Table::put(lines, &records.records),
+        leaves: leaves.put(lines),
+        is_wide: leaves.is_wide(),
+        records: leaves.records(),
         cross: best.built.tables.put(lines),
     };
     let structure = match (broad.is_empty(), filed.is_empty()) {
@@ -261,7 +289,7 @@ pub fn split(
         lists: 1,
         entries: entries.len(),
         broad: broad.len(),
-        records: records.records.len(),
+        records: leaves.records(),
         classes: pairs,
         bytes: split.bytes(),
         ns: best.ns,
@@ -317,16 +345,18 @@ fn divided(
         let Some(built) = cross(dims, &ascending, room, effort) else { break };
         growth.add(broad, left - effort.left());
         let bytes = built.tables.bytes();
-        let records = |broad: usize| (filings.len() - broad) * size_of::<Record>();
+        let leaves_bytes = |broad: usize| (filings.len() - broad) * size_of::<Leaf>();
         let cross_ns: f64 = CROSS_NS + bytes.iter().map(|&bytes| load_ns(bytes)).sum::<f64>();
         let tables_ns = HEADER_NS + 2.0 * load_ns(sides / 2) + cross_ns;
         // With these tables and so many broad entries.
         let ns_with = |broad: usize| {
             let lists_ns = if broad == filings.len() { 0.0 } else { LISTS_NS };
-            tables_ns + lists_ns + tests[broad] * (TEST_NS + load_ns(records(broad)))
+            tables_ns + lists_ns + tests[broad] * (TEST_NS + load_ns(leaves_bytes(broad)))
         };
         let ns = ns_with(broad);
-        if ns < best.as_ref().map_or(bound, |best| best.ns) && bytes.iter().sum::<usize>() + records(broad) <= memory {
+        if ns < best.as_ref().map_or(bound, |best| best.ns)
+            && bytes.iter().sum::<usize>() + leaves_bytes(broad) <= memory
+        {
             best = Some(Division { broad, built, ns });
         }
         // Tables do not shrink: what is not better with these is not better.
@@ -363,63 +393,47 @@ fn next_broad(filings: &[(u32, Filing)], broad: usize) -> usize {
     if equal > 2 * wanted && wanted < filings.len() { wanted } else { equal }
 }
 
-/// The records of both sides.
-#[derive(Default)]
-struct Records {
-    records: Vec<Record>,
-    /// More must not be.
+/// Files entries, ascending, under one side; returns class and first leaf of each interval. `cross` tells where the classes of the
+/// cross product begin to hold. `None` if it takes more than so many leaves.
+fn file(
+    dims: &Dimensions,
+    filed: &[u32],
+    under: usize,
+    cross: &[(u32, u32)],
+    leaves: &mut Leaves,
     most: usize,
-}
-
-impl Records {
-    /// Files entries, ascending, under one side; returns class and first record of each interval. `cross` tells where the classes of the cross product begin to hold.
-    fn file(
-        &mut self,
-        dims: &Dimensions,
-        filed: &[u32],
-        under: usize,
-        cross: &[(u32, u32)],
-        effort: &mut Effort,
-    ) -> Option<Vec<(u32, Option<u32>)>> {
-        let sets = if under == 0 { &dims.src } else { &dims.dst };
-        let mut having: Vec<Vec<u32>> = vec![Vec::new(); sets.spans.len()];
-        let mut everywhere = Vec::new();
-        for &entry in filed {
-            match sets.of[entry as usize] {
-                OPEN => everywhere.push(entry),
-                set => having[set as usize].push(entry),
-            }
+    effort: &mut Effort,
+) -> Option<Vec<(u32, Option<u32>)>> {
+    let sets = if under == 0 { &dims.src } else { &dims.dst };
+    let mut having: Vec<Vec<u32>> = vec![Vec::new(); sets.spans.len()];
+    let mut everywhere = Vec::new();
+    for &entry in filed {
+        match sets.of[entry as usize] {
+            OPEN => everywhere.push(entry),
+            set => having[set as usize].push(entry),
         }
-        let used = sets.named().filter(|(set, _)| !having[*set as usize].is_empty());
-        let classes = classes(used, effort)?;
-        let mut lists: Vec<Option<u32>> = Vec::with_capacity(classes.members.len());
-        for members in &classes.members {
-            let all = members.iter().flat_map(|&set| &having[set as usize]).chain(&everywhere);
-            let mut list: Vec<u32> = all.copied().collect();
-            list.sort_unstable();
-            let first = self.records.len();
-            for entry in list {
-                dims.records(entry, under, |[address, sport, dport, protocol]| {
-                    self.records.push(Record::new(address, [sport, dport], protocol, entry));
-                });
-                if self.records.len() > self.most {
-                    return None;
-                }
-            }
-            let last = self.records.get_mut(first..).and_then(|list| list.last_mut());
-            lists.push(last.map(|last| {
-                last.end_list();
-                first as u32
-            }));
-        }
-        let mut sides = Vec::with_capacity(sets.universe as usize);
-        let mut at = 0;
-        for (interval, class) in classes.numbers.table(sets.universe).enumerate() {
-            while cross.get(at + 1).is_some_and(|next| next.0 as usize <= interval) {
-                at += 1;
-            }
-            sides.push((cross[at].1, lists[class as usize]));
-        }
-        Some(sides)
     }
+    let used = sets.named().filter(|(set, _)| !having[*set as usize].is_empty());
+    let classes = classes(used, effort)?;
+    let mut lists: Vec<Option<u32>> = Vec::with_capacity(classes.members.len());
+    for members in &classes.members {
+        let all = members.iter().flat_map(|&set| &having[set as usize]).chain(&everywhere);
+        let mut list: Vec<u32> = all.copied().collect();
+        list.sort_unstable();
+        let mut records = Vec::with_capacity(list.len());
+        list.iter().for_each(|&entry| dims.records(entry, under, |record| records.push(record)));
+        lists.push(leaves.list(records));
+        if leaves.len() > most {
+            return None;
+        }
+    }
+    let mut sides = Vec::with_capacity(sets.universe as usize);
+    let mut at = 0;
+    for (interval, class) in classes.numbers.table(sets.universe).enumerate() {
+        while cross.get(at + 1).is_some_and(|next| next.0 as usize <= interval) {
+            at += 1;
+        }
+        sides.push((cross[at].1, lists[class as usize]));
+    }
+    Some(sides)
 }

@@ -10,8 +10,6 @@ use core::arch::x86_64::{__m512i, _mm512_i32gather_epi32, _mm512_mask_i32gather_
 use bytemuck::{Pod, cast};
 use pulp::x86::V4;
 
-use super::partition::Node;
-
 /// Positions that an index may have: gathers take them as signed.
 const MOST: usize = i32::MAX as usize / 4;
 
@@ -47,26 +45,4 @@ pub(super) fn words_where(isa: V4, mask: u16, table: &[u32], at: __m512i, no: __
     // SAFETY: `isa` exists only where the processor has AVX-512F. Each lane of `at` is at most `last`, so that it is the position of
     // a live element of four bytes and not negative as a signed number.
     unsafe { _mm512_mask_i32gather_epi32::<4>(no, mask, at, table.as_ptr().cast()) }
-}
-
-/// The lanes of 16 bits that are a node's edges; those before are its base.
-pub(super) const EDGE_LANES: u32 = !3;
-
-/// The base of each node and how many of its edges lie below the lower half of the element of `lows`, whose upper half is the same;
-/// as many as the shortest slice has, in whole sixteens. A number behind the end means the last node. Without nodes nothing is written.
-#[inline(always)]
-pub(super) fn ranks(isa: V4, nodes: &[Node], numbers: &mut [u32], lows: &[u32], ranks: &mut [u32]) {
-    let Some(last) = nodes.len().min(MOST).checked_sub(1) else { return };
-    let last = isa.avx512f._mm512_set1_epi32(last as i32);
-    let (numbers, _) = numbers.as_chunks_mut::<16>();
-    for numbers in &mut *numbers {
-        *numbers = cast(isa.avx512f._mm512_min_epu32(cast(*numbers), last));
-    }
-    for ((&number, &low), rank) in numbers.as_flattened().iter().zip(lows).zip(ranks) {
-        // SAFETY: each number is at most `last`, the position of a live node.
-        let node = unsafe { nodes.get_unchecked(number as usize) };
-        let low = isa.avx512f._mm512_set1_epi32(low as i32);
-        let below = isa.avx512bw._mm512_mask_cmplt_epu16_mask(EDGE_LANES, cast(*node), low);
-        *rank = node.base + below.count_ones();
-    }
 }

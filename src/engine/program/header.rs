@@ -198,11 +198,14 @@ impl FieldTables<'_> {
         for (searches, intervals) in searches.iter_mut().zip(&self.addresses) {
             searches.rank(isa, intervals.nodes);
         }
-        for (g, group) in groups.iter_mut().enumerate() {
+        // Between asking the nodes and reading what they said: what was written in parts cannot be read as a whole at once.
+        for group in &mut *groups {
             for which in 0..3 {
                 let class = isa.halves(self.classes[which], isa.load(&group.0[SPORT + which]));
                 group.0[CLASSES + which] = isa.store(class);
             }
+        }
+        for (g, group) in groups.iter_mut().enumerate() {
             group.0[SRC] = isa.store(searches[0].end(isa, isa.load(&group.0[SRC]), g));
             group.0[DST] = isa.store(searches[1].end(isa, isa.load(&group.0[DST]), g));
         }
@@ -294,8 +297,8 @@ impl Searches {
     /// Asks the nodes.
     #[inline(always)]
     fn rank<I: Isa>(&mut self, isa: I, nodes: &[Node]) {
-        let len = std::mem::take(&mut self.len).next_multiple_of(WIDTH).min(LANES);
-        isa.ranks(nodes, &mut self.nodes[..len], &self.lows[..len], &mut self.ranks[..len]);
+        let len = std::mem::take(&mut self.len).min(LANES);
+        isa.ranks(nodes, &self.nodes[..len], &self.lows[..len], &mut self.ranks[..len]);
     }
 
     /// What the nodes of a group said, in the place of what stood for them.

@@ -4,14 +4,15 @@
 //! runs is chosen once, by what the processor says it can do ([`Level`]). All levels give the same answers. What differs is how
 //! loads begin (one instruction for sixteen, or one each), how lanes are packed, and the two comparisons of lines.
 
-use bytemuck::cast;
+use bytemuck::{cast, cast_ref};
 use core::arch::x86_64::{__m256i, __m512i};
 use core::mem::offset_of;
+use pulp::core_arch::x86::{Avx, Avx2};
 use pulp::x86::{V3, V4};
 
 use super::gather;
+use super::leaf::{Leaf, RECORDS};
 use super::partition::Node;
-use super::split::Record;
 use crate::packet::Key;
 
 /// Numbers that are worked on at once.
@@ -35,8 +36,6 @@ pub(super) trait Isa: Copy {
     fn at_least(self, a: Self::V, least: u32) -> u16;
     /// Lanes that have a bit.
     fn has(self, a: Self::V, bit: u32) -> u16;
-    /// Lanes of `a` that are above those of `b`.
-    fn above(self, a: Self::V, b: Self::V) -> u16;
     /// Lanes of `yes` where the mask has a bit, else of `no`.
     fn select(self, mask: u16, yes: Self::V, no: Self::V) -> Self::V;
     /// Elements of a table; a position behind the end reads some element.
@@ -55,11 +54,13 @@ pub(super) trait Isa: Copy {
     fn columns(self, keys: &[Key]) -> [Self::V; 4];
     /// How many edges of a node lie below.
     fn below(self, node: &Node, low: u16) -> u32;
-    /// Of nodes, by their numbers, which may be written to: the base and how many edges lie below, together. What is compared is the
-    /// lower half of `lows`, whose upper half is the same again. All slices have the same length, in whole sixteens.
-    fn ranks(self, nodes: &[Node], numbers: &mut [u32], lows: &[u32], ranks: &mut [u32]);
-    /// The first six words of records; all zeroes if a position is behind the end.
-    fn records(self, records: &[Record], at: &[u32; WIDTH]) -> [Self::V; 6];
+    /// Of nodes, by their numbers: the base and how many edges lie below, together. What is compared is the lower half of `lows`,
+    /// whose upper half is the same again. All slices have the same length.
+    fn ranks(self, nodes: &[Node], numbers: &[u32], lows: &[u32], ranks: &mut [u32]);
+    /// The first record of a leaf that holds a packet (see [`super::leaf`]); [`RECORDS`] if none does.
+    fn first_record(self, leaf: &Leaf, packet: u64) -> usize;
+    /// Numbers of 64 bits from their halves.
+    fn interleave(self, low: Self::V, high: Self::V, to: &mut [u64; WIDTH]);
 }
 
 type Array = [u32; WIDTH];
@@ -79,9 +80,6 @@ fn columns(keys: &[Key]) -> [Array; 4] {
 
 /// Words of two keys, in quarters: those of both keys for each of the four columns.
 const OF_TWO_KEYS: [u32; WIDTH] = [0, 16, 0, 0, 4, 20, 0, 0, 8, 24, 0, 0, 9, 25, 0, 0];
-
-/// Which two of sixteen records share a vector, so that their words end in the order of the records.
-const ROWS: [(usize, usize); 8] = [(0, 4), (1, 5), (2, 6), (3, 7), (8, 12), (9, 13), (10, 14), (11, 15)];
 
 const _: () = {
     assert!(offset_of!(Key, src) == 0 && offset_of!(Key, dst) == 16);
@@ -124,11 +122,6 @@ macro_rules! on_arrays {
         fn subtract(self, mut a: Array, b: Array) -> Array {
             a.iter_mut().zip(b).for_each(|(a, b)| *a = a.wrapping_sub(b));
             a
-        }
-
-        #[inline(always)]
-        fn above(self, a: Array, b: Array) -> u16 {
-            a.iter().zip(b).enumerate().fold(0, |mask, (i, (&a, b))| mask | u16::from(a > b) << i)
         }
 
         #[inline(always)]
@@ -203,21 +196,16 @@ macro_rules! on_arrays {
         }
 
         #[inline(always)]
-        fn ranks(self, nodes: &[Node], numbers: &mut [u32], lows: &[u32], ranks: &mut [u32]) {
-            for ((rank, &mut number), &low) in ranks.iter_mut().zip(numbers).zip(lows) {
+        fn ranks(self, nodes: &[Node], numbers: &[u32], lows: &[u32], ranks: &mut [u32]) {
+            for ((rank, &number), &low) in ranks.iter_mut().zip(numbers).zip(lows) {
                 let node = nodes.get(number as usize).unwrap_or(&Node::EMPTY);
                 *rank = node.base + self.below(node, low as u16);
             }
         }
 
         #[inline(always)]
-        fn records(self, records: &[Record], at: &Array) -> [Array; 6] {
-            let mut columns = [[0; WIDTH]; 6];
-            for (lane, &at) in at.iter().enumerate() {
-                let Some(record) = records.get(at as usize) else { return [[0; WIDTH]; 6] };
-                columns.iter_mut().zip(record.0).for_each(|(column, word)| column[lane] = word);
-            }
-            columns
+        fn interleave(self, low: Array, high: Array, to: &mut [u64; WIDTH]) {
+            to.iter_mut().zip(low).zip(high).for_each(|((to, low), high)| *to = u64::from(low) | u64::from(high) << 32);
         }
 
         #[inline(always)]
@@ -231,12 +219,29 @@ macro_rules! on_arrays {
     };
 }
 
+/// The lanes of 16 bits that are a node's edges; those before are its base.
+const EDGE_LANES: u32 = !3;
+
 /// Any processor.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scalar;
 
 impl Isa for Scalar {
     on_arrays!();
+
+    /// Four lanes in one number: their highest bits are kept apart, so that nothing is carried from lane to lane.
+    #[inline(always)]
+    fn first_record(self, leaf: &Leaf, packet: u64) -> usize {
+        const HIGHEST: u64 = 0x8000_8000_8000_8000;
+        let mut records = 1u32 << RECORDS;
+        for (record, (low, span)) in leaf.lows().iter().zip(leaf.spans()).enumerate().take(RECORDS) {
+            let above = ((packet | HIGHEST) - (low & !HIGHEST)) ^ ((packet ^ !low) & HIGHEST);
+            let lower_bits = (span | HIGHEST) - (above & !HIGHEST);
+            let holds = (span & !above | !(span ^ above) & lower_bits) & HIGHEST == HIGHEST;
+            records |= u32::from(holds) << record;
+        }
+        records.trailing_zeros() as usize
+    }
 
     #[inline(always)]
     fn below(self, node: &Node, low: u16) -> u32 {
@@ -247,8 +252,24 @@ impl Isa for Scalar {
     }
 }
 
+/// The first record of a leaf that holds a packet: lanes that are not above their span are their own minimum with it, and a record
+/// holds the packet if all four of its lanes are.
+#[inline(always)]
+fn first_record(avx: Avx, avx2: Avx2, leaf: &Leaf, packet: u64) -> usize {
+    let (lows, spans) = (cast(*leaf.lows()), cast(*leaf.spans()));
+    let above = avx2._mm256_sub_epi16(avx._mm256_set1_epi64x(packet as i64), lows);
+    let holds = avx2._mm256_cmpeq_epi64(avx2._mm256_min_epu16(above, spans), above);
+    let records = avx._mm256_movemask_pd(avx._mm256_castsi256_pd(holds)) as u32 & ((1 << RECORDS) - 1);
+    (records | 1 << RECORDS).trailing_zeros() as usize
+}
+
 impl Isa for V3 {
     on_arrays!();
+
+    #[inline(always)]
+    fn first_record(self, leaf: &Leaf, packet: u64) -> usize {
+        first_record(self.avx, self.avx2, leaf, packet)
+    }
 
     #[inline(always)]
     fn below(self, node: &Node, low: u16) -> u32 {
@@ -294,11 +315,6 @@ impl Isa for V4 {
     #[inline(always)]
     fn subtract(self, a: __m512i, b: __m512i) -> __m512i {
         self.avx512f._mm512_sub_epi32(a, b)
-    }
-
-    #[inline(always)]
-    fn above(self, a: __m512i, b: __m512i) -> u16 {
-        self.avx512f._mm512_cmpgt_epu32_mask(a, b)
     }
 
     #[inline(always)]
@@ -349,7 +365,7 @@ impl Isa for V4 {
     #[inline(always)]
     fn below(self, node: &Node, low: u16) -> u32 {
         let low = self.avx512f._mm512_set1_epi16(low as i16);
-        self.avx512bw._mm512_mask_cmplt_epu16_mask(gather::EDGE_LANES, cast(*node), low).count_ones()
+        self.avx512bw._mm512_mask_cmplt_epu16_mask(EDGE_LANES, cast(*node), low).count_ones()
     }
 
     #[inline(always)]
@@ -383,43 +399,31 @@ impl Isa for V4 {
     }
 
     #[inline(always)]
-    fn ranks(self, nodes: &[Node], numbers: &mut [u32], lows: &[u32], ranks: &mut [u32]) {
-        gather::ranks(self, nodes, numbers, lows, ranks);
+    fn ranks(self, nodes: &[Node], numbers: &[u32], lows: &[u32], ranks: &mut [u32]) {
+        for ((rank, &number), &low) in ranks.iter_mut().zip(numbers).zip(lows) {
+            let Some(node) = nodes.get(number as usize) else { continue };
+            let low = Isa::splat(self, low);
+            // As one array: of the fields the compiler makes a load each.
+            let lanes: &[u64; 8] = cast_ref(node);
+            let below = self.avx512bw._mm512_mask_cmplt_epu16_mask(EDGE_LANES, cast(*lanes), low);
+            *rank = node.base + below.count_ones();
+        }
     }
 
-    /// Whole records are loaded, two to a vector, and words change places: a third of the time of six gathers.
     #[inline(always)]
-    fn records(self, records: &[Record], at: &Array) -> [__m512i; 6] {
+    fn first_record(self, leaf: &Leaf, packet: u64) -> usize {
+        first_record(self.avx, self.avx2, leaf, packet)
+    }
+
+    #[inline(always)]
+    fn interleave(self, low: __m512i, high: __m512i, to: &mut [u64; WIDTH]) {
         let isa = self.avx512f;
-        let zero = isa._mm512_setzero_si512();
-        let mut rows = [zero; 8];
-        for (row, (low, high)) in rows.iter_mut().zip(ROWS) {
-            let (Some(low), Some(high)) = (records.get(at[low] as usize), records.get(at[high] as usize)) else {
-                return [zero; 6];
-            };
-            *row = isa._mm512_inserti64x4::<1>(isa._mm512_castsi256_si512(cast(*low)), cast(*high));
+        let halves = [isa._mm512_castsi512_si256(low), isa._mm512_extracti64x4_epi64::<1>(low)];
+        let highs = [isa._mm512_castsi512_si256(high), isa._mm512_extracti64x4_epi64::<1>(high)];
+        for ((to, low), high) in to.as_chunks_mut::<8>().0.iter_mut().zip(halves).zip(highs) {
+            let high = isa._mm512_slli_epi64::<32>(isa._mm512_cvtepu32_epi64(high));
+            *to = cast(isa._mm512_or_si512(isa._mm512_cvtepu32_epi64(low), high));
         }
-        // By quarters: columns 0 and 4, 1 and 5, 2 and 6, 3 and 7 of eight records, and of the eight others.
-        let mut halves = [[zero; 4]; 2];
-        for (half, rows) in halves.iter_mut().zip(rows.chunks_exact(4)) {
-            let (a, b) = (isa._mm512_unpacklo_epi32(rows[0], rows[1]), isa._mm512_unpacklo_epi32(rows[2], rows[3]));
-            let (c, d) = (isa._mm512_unpackhi_epi32(rows[0], rows[1]), isa._mm512_unpackhi_epi32(rows[2], rows[3]));
-            *half = [
-                isa._mm512_unpacklo_epi64(a, b),
-                isa._mm512_unpackhi_epi64(a, b),
-                isa._mm512_unpacklo_epi64(c, d),
-                isa._mm512_unpackhi_epi64(c, d),
-            ];
-        }
-        let [low, high] = halves;
-        [
-            isa._mm512_shuffle_i32x4::<0x88>(low[0], high[0]),
-            isa._mm512_shuffle_i32x4::<0x88>(low[1], high[1]),
-            isa._mm512_shuffle_i32x4::<0x88>(low[2], high[2]),
-            isa._mm512_shuffle_i32x4::<0x88>(low[3], high[3]),
-            isa._mm512_shuffle_i32x4::<0xdd>(low[0], high[0]),
-            isa._mm512_shuffle_i32x4::<0xdd>(low[1], high[1]),
-        ]
     }
 }
 

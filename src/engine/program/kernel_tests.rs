@@ -5,8 +5,9 @@ use super::classifier::{Classifier, Found, NONE};
 use super::cross::Cross;
 use super::header::{Fields, Headers, LANES, WITHOUT_PORTS};
 use super::isa::{Level, WIDTH};
+use super::leaf::{Leaves, Record};
 use super::partition::{EDGES, Entry, Intervals, Partition};
-use super::split::{Record, Side, Split};
+use super::split::{Side, Split};
 use super::vectors::Vectors;
 use crate::base::address::Family;
 use crate::base::pages::Pages;
@@ -277,6 +278,11 @@ struct Filed {
 }
 
 impl Filed {
+    fn record(&self) -> Record {
+        let address = (self.other != (0, INTERVALS - 1)).then_some(self.other);
+        Record { address, ports: self.ports, protocols: self.protocols, id: self.id }
+    }
+
     fn holds(&self, key: &Key) -> bool {
         let ends = [key.src, key.dst].map(|address| address as u32 >> 24);
         let (side, interval) = self.under;
@@ -321,18 +327,15 @@ fn filed(lengths: [&[usize]; 2], least_id: u32, dice: &mut Dice) -> Vec<Filed> {
 /// Broad entries by pair of classes, [`NONE`] where there is none: the class of an interval is its lowest bit.
 type Broad = [u32; 4];
 
-/// Puts a list into memory. Answers are entries themselves, or places in `ids`.
-fn list(lines: &mut Vec<Line>, filed: &[Filed], broad: Broad, by_ids: bool) -> Split {
-    let mut records: Vec<Record> = Vec::new();
+/// Puts a list into memory. Answers are entries themselves, or places in `ids`; leaves have bases if there may be so many intervals.
+fn list(lines: &mut Vec<Line>, filed: &[Filed], broad: Broad, by_ids: bool, intervals: u32) -> Split {
+    let mut leaves = Leaves::new([INTERVALS, intervals]);
     let sides = [0, 1].map(|side| {
         let intervals: Vec<(u32, Option<u32>)> = (0..INTERVALS)
             .map(|interval| {
-                let first = records.len();
                 let here = filed.iter().filter(|filed| filed.under == (side, interval));
-                records.extend(here.map(|filed| Record::new(filed.other, filed.ports, filed.protocols, filed.id)));
-                let last = records[first..].last_mut();
                 let class = (interval & 1) << (1 - side);
-                (class, last.map(|last| (last.end_list(), first as u32).1))
+                (class, leaves.list(here.map(Filed::record)))
             })
             .collect();
         Side::put(lines, &intervals)
@@ -350,7 +353,7 @@ fn list(lines: &mut Vec<Line>, filed: &[Filed], broad: Broad, by_ids: bool) -> S
         ids: Table::put(lines, if by_ids { &ids } else { &[] }),
         ..Cross::default()
     };
-    Split { sides, records: Table::put(lines, &records), cross }
+    Split { sides, leaves: leaves.put(lines), is_wide: leaves.is_wide(), records: leaves.records(), cross }
 }
 
 fn linear(filed: &[Filed], broad: Broad, key: &Key) -> u32 {
@@ -391,7 +394,15 @@ fn lists_of_every_length_end_with_their_last_record_on_sides_with_and_without() 
     let edges = Edges::new((1..INTERVALS).map(|interval| interval << 24).collect(), Vec::new());
     let addresses = [0, 1].map(|_| Partition::new(&edges.v4, &[], &mut lines));
     let all: Vec<Vec<Filed>> = cases.iter().map(|case| filed(case.1, case.2, dice)).collect();
-    let splits = cases.iter().zip(&all).map(|(case, filed)| list(&mut lines, filed, case.3, case.4)).collect();
+    // Each case twice: with leaves that have no bases, and with wide ones.
+    let cases = [cases.as_slice(), &cases].concat();
+    let all = [all.as_slice(), &all].concat();
+    let put = |(at, (case, filed)): (usize, (&Case, &Vec<Filed>))| {
+        let intervals = if at < cases.len() / 2 { 1 << 16 } else { (1 << 16) + 1 };
+        list(&mut lines, filed, case.3, case.4, intervals)
+    };
+    let splits: Vec<Split> = cases.iter().zip(&all).enumerate().map(put).collect();
+    assert_eq!(splits.iter().filter(|split| split.is_wide).count(), cases.len() / 2);
     let built = classifier(lines, addresses, splits);
     let mut keys: Vec<Key> = (0..3_000)
         .map(|_| {

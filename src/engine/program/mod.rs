@@ -13,6 +13,7 @@ pub mod header;
 pub mod isa;
 #[cfg(test)]
 mod kernel_tests;
+pub mod leaf;
 pub mod partition;
 #[cfg(test)]
 mod partition_tests;

@@ -5,27 +5,32 @@
 //! asks three places, and the lowest number wins:
 //!
 //! ```text
-//! source interval      ──▶ class, first record ──▶ records from there to the last of the list: destination, ports, protocol
-//! destination interval ──▶ class, first record ──▶ records from there to the last of the list: source, ports, protocol
+//! source interval      ──▶ class, first leaf ──▶ leaves from there to the last of the list: destination, ports, protocol
+//! destination interval ──▶ class, first leaf ──▶ leaves from there to the last of the list: source, ports, protocol
 //! both classes, classes of ports and protocol ──▶ cross product
 //! ```
-//! Records under one interval ascend by number, so a list ends early at the first that is not below what was found already.
+//! Records under one interval ascend by number, so a list ends early behind the first leaf ([`super::leaf`]) that is not below what
+//! was found already.
 //!
 //! The order of cases: all packets of a burst go through one phase before the next begins, so that the loads of a phase are
-//! independent and overlap. Nothing branches on an answer. Lists are walked in rounds: round `k` tests record `k` of those lists
-//! that have one, and writes the next round's work list without a branch; most lists end after one round.
+//! independent and overlap. Nothing branches on an answer. Lists are walked in rounds: round `k` asks leaf `k` of those lists
+//! that have one, and writes the next round's work list without a branch; most lists end after one round. A leaf tests its three
+//! records at once, so lists are asked one by one, and what differs between packets does not wait in half-empty vectors.
+
+use std::hint::select_unpredictable;
 
 use super::arena::{Line, Table};
 use super::cross::Cross;
-use super::header::{DPORT, DST, Group, LANES, PROTOCOL, SPORT, SRC, WITHOUT_PORTS};
+use super::header::{DPORT, DST, Group, LANES, PROTOCOL, SPORT, SRC};
 use super::isa::{Isa, WIDTH};
+use super::leaf::{Leaf, RECORDS};
 use crate::base::prefetch::prefetch;
 
 /// What the intervals of one side lead to.
 ///
 /// ```text
 ///  0                                      4
-///  | class 31, has records 1 (highest)    | first record |     the second word only if some interval of the side has records
+///  | class 31, has a list 1 (highest)     | first leaf   |     the second word only if some interval of the side has a list
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Side {
@@ -34,11 +39,11 @@ pub struct Side {
     shift: u32,
 }
 
-/// In the first word of an interval: it has records.
+/// In the first word of an interval: it has a list.
 const LISTED: u32 = 1 << 31;
 
 impl Side {
-    /// From the offset of the class in the cross product and the first record, if there is any, of each interval. Control line only.
+    /// From the offset of the class in the cross product and the first leaf of the list, if there is any, of each interval. Control line only.
     pub fn put(lines: &mut Vec<Line>, intervals: &[(u32, Option<u32>)]) -> Side {
         let shift = u32::from(intervals.iter().any(|(_, first)| first.is_some()));
         let word = |&(class, first): &(u32, Option<u32>)| class | first.map_or(0, |_| LISTED);
@@ -55,180 +60,92 @@ impl Side {
     }
 }
 
-/// A filed entry: half a cache line, with all that a test needs.
-///
-/// ```text
-///  0        4        8             12            16             20      24
-///  | lo     | span   | sports      | dports      | protocol     | id    | 0, 0
-///  other address's    first, last   first, last   lo 9, span 9,
-///  interval           16 bits each  16 bits each  last of its list 29, any sport 30, any dport 31
-/// ```
-/// A packet without ports matches only where any port does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, bytemuck::Zeroable, bytemuck::Pod)]
-#[repr(C, align(32))]
-pub struct Record(pub(super) [u32; 8]);
-
-const _: () = assert!(size_of::<Record>() == 32);
-
-const LAST: u32 = 1 << 29;
-const ANY_SPORT: u32 = 1 << 30;
-const ANY_DPORT: u32 = 1 << 31;
-const PROTOCOL_BITS: u32 = 9;
-
-impl Record {
-    /// From inclusive ranges; ports that reach to [`WITHOUT_PORTS`] are any.
-    pub fn new(address: (u32, u32), ports: [(u32, u32); 2], protocol: (u32, u32), id: u32) -> Record {
-        let pair = |(first, last): (u32, u32)| first | last.min(WITHOUT_PORTS - 1) << 16;
-        let any = |(_, last): (u32, u32), flag: u32| if last >= WITHOUT_PORTS { flag } else { 0 };
-        let protocols = protocol.0 | (protocol.1 - protocol.0) << PROTOCOL_BITS;
-        let flags = any(ports[0], ANY_SPORT) | any(ports[1], ANY_DPORT);
-        Record([address.0, address.1 - address.0, pair(ports[0]), pair(ports[1]), protocols | flags, id, 0, 0])
-    }
-
-    /// Makes it the last of its list.
-    pub fn end_list(&mut self) {
-        self.0[4] |= LAST;
-    }
-}
-
 /// Lists of a burst: each packet may have one of either side.
 const LISTS: usize = 2 * LANES;
-/// Places for them, of which sixteen are read and written at once.
+/// Places for them, of which sixteen are written at once.
 const PLACES: usize = LISTS + WIDTH;
 
-/// The lists that go on, one behind the other, with what their records are compared with.
+/// The lists that go on, one behind the other, and what the packets of the burst are compared with.
 ///
 /// ```text
-/// places     destination port << 8 | position of the packet
-/// kinds      source port << 9 | family and protocol
-/// addresses  interval of the other side
-/// bounds     what the cross product found: from here on, entries do not count
-/// next       the record to test next
-/// ```
-/// A list ends at its first record that matches, so the answers of all lists have room, too:
+/// items      the leaf to ask next << 7 | side 6 | position of the packet
 ///
-/// ```text
-/// hits       places, entries
+/// by side of the list and position of the packet:
+/// packets    interval of the other side | source port << 16 | destination port << 32 | kind << 48 (see super::leaf)
+/// addresses  interval of the other side, if intervals do not have room in 16 bits; then `packets` has 0 in its place
 /// ```
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub(super) struct Lists {
-    places: [u32; PLACES],
-    kinds: [u32; PLACES],
-    addresses: [u32; PLACES],
-    bounds: [u32; PLACES],
-    next: [u32; PLACES],
-    hits: [[u32; PLACES]; 2],
+    items: [u32; PLACES],
     len: usize,
-    hit: usize,
+    packets: [[[u64; WIDTH]; GROUPS]; 2],
+    addresses: [[[u32; WIDTH]; GROUPS]; 2],
 }
 
-/// Bits of a position in [`Lists::places`].
-const PLACE_BITS: u32 = 8;
+/// Groups of a burst.
+const GROUPS: usize = LANES / WIDTH;
 
-const _: () = assert!(LANES <= 1 << PLACE_BITS);
+const _: () = assert!(LISTS.is_power_of_two());
 
 impl Default for Lists {
     fn default() -> Lists {
-        let none = [0; PLACES];
-        let hits = [none; 2];
-        Lists { places: none, kinds: none, addresses: none, bounds: none, next: none, hits, len: 0, hit: 0 }
-    }
-}
-
-/// Sixteen elements from a position, that of a list.
-#[inline(always)]
-fn chunk(of: &[u32; PLACES], from: usize) -> &[u32; WIDTH] {
-    of[from.min(LISTS)..].first_chunk().unwrap_or(&[0; WIDTH])
-}
-
-/// Writes the lanes of a mask behind a position, and what lies behind them is lost.
-#[inline(always)]
-fn pack<I: Isa>(isa: I, mask: u16, lanes: I::V, to: &mut [u32; PLACES], at: usize) {
-    if let Some(to) = to[at.min(LISTS)..].first_chunk_mut() {
-        isa.pack(mask, lanes, to);
+        let groups = [[0; WIDTH]; GROUPS];
+        Lists { items: [0; PLACES], len: 0, packets: [[[0; WIDTH]; GROUPS]; 2], addresses: [groups; 2] }
     }
 }
 
 impl Lists {
-    /// Puts the lists of a mask at the end; their bounds are not known yet.
+    /// Puts the lists of a mask at the end.
     #[inline(always)]
-    fn push<I: Isa>(&mut self, isa: I, mask: u16, [places, kinds, addresses, next]: [I::V; 4]) {
-        pack(isa, mask, places, &mut self.places, self.len);
-        pack(isa, mask, kinds, &mut self.kinds, self.len);
-        pack(isa, mask, addresses, &mut self.addresses, self.len);
-        pack(isa, mask, next, &mut self.next, self.len);
+    fn push<I: Isa>(&mut self, isa: I, mask: u16, items: I::V) {
+        if let Some(to) = self.items[self.len.min(LISTS)..].first_chunk_mut() {
+            isa.pack(mask, items, to);
+        }
         self.len += mask.count_ones() as usize;
     }
 
-    /// Takes what was found so far for bounds.
+    /// Asks the next leaf of each list and keeps those lists that go on.
     #[inline(always)]
-    fn bind<I: Isa>(&mut self, isa: I, found: &[u32]) {
-        for from in (0..self.len.min(LISTS)).step_by(WIDTH) {
-            let places = isa.and(isa.load(chunk(&self.places, from)), isa.splat((1 << PLACE_BITS) - 1));
-            let bounds = isa.words(found, places);
-            pack(isa, u16::MAX, bounds, &mut self.bounds, from);
-        }
-    }
-
-    /// Tests the next record of each list, sixteen at once, and keeps those lists that go on.
-    #[inline(always)]
-    fn round<I: Isa>(&mut self, isa: I, records: &[Record]) {
-        let len = std::mem::take(&mut self.len).min(LISTS);
-        // Lanes without a list read the first record: what other lists left there may lie behind the end of these.
-        pack(isa, u16::MAX, isa.splat(0), &mut self.next, len);
-        let low16 = isa.splat(0xffff);
-        let nine = isa.splat((1 << PROTOCOL_BITS) - 1);
-        for from in (0..len).step_by(WIDTH) {
-            let places = isa.load(chunk(&self.places, from));
-            let kinds = isa.load(chunk(&self.kinds, from));
-            let addresses = isa.load(chunk(&self.addresses, from));
-            let bounds = isa.load(chunk(&self.bounds, from));
-            let next = isa.add(isa.load(chunk(&self.next, from)), isa.splat(1));
-            let [lo, span, sports, dports, protocols, ids] = isa.records(records, chunk(&self.next, from));
-            let protocol_span = isa.and(isa.shift_right(protocols, PROTOCOL_BITS), nine);
-            let protocol = isa.subtract(isa.and(kinds, nine), isa.and(protocols, nine));
-            let mut misses = isa.above(isa.subtract(addresses, lo), span) | isa.above(protocol, protocol_span);
-            let ports = [
-                (isa.shift_right(kinds, PROTOCOL_BITS), sports, ANY_SPORT),
-                (isa.shift_right(places, PLACE_BITS), dports, ANY_DPORT),
-            ];
-            for (port, pair, flag) in ports {
-                let first = isa.and(pair, low16);
-                let span = isa.subtract(isa.shift_right(pair, 16), first);
-                misses |= isa.above(isa.subtract(port, first), span) & !isa.has(protocols, flag);
-            }
-            let live = ((1u32 << (len - from).min(WIDTH)) - 1) as u16 & isa.above(bounds, ids);
-            let hits = live & !misses;
-            let [hit_places, hit_entries] = &mut self.hits;
-            pack(isa, hits, places, hit_places, self.hit);
-            pack(isa, hits, ids, hit_entries, self.hit);
-            self.hit += hits.count_ones() as usize;
-            let live = live & misses & !isa.has(protocols, LAST);
+    fn round<I: Isa, const IS_WIDE: bool>(&mut self, isa: I, leaves: &[Leaf], found: &mut [[u32; WIDTH]; GROUPS]) {
+        let mut kept = 0;
+        let packets = self.packets.as_flattened().as_flattened();
+        let addresses = self.addresses.as_flattened().as_flattened();
+        let found = found.as_flattened_mut();
+        for at in 0..self.len.min(LISTS) {
+            let item = self.items[at];
+            let Some(leaf) = leaves.get(item as usize / LISTS) else { continue };
+            let (place, packet) = (item as usize % LISTS, item as usize % LANES);
+            let address = if IS_WIDE { leaf.address(addresses[place]) } else { 0 };
+            let record = isa.first_record(leaf, packets[place] | address);
+            let is_open = record == RECORDS;
+            let before = found[packet];
+            let answer = leaf.id(record);
+            let least = select_unpredictable(is_open | (answer > before), before, answer);
+            found[packet] = least;
+            let goes_on = is_open & leaf.goes_on_below::<IS_WIDE>(least);
             // What is written lies before what is still to be read.
-            pack(isa, live, bounds, &mut self.bounds, self.len);
-            self.push(isa, live, [places, kinds, addresses, next]);
+            let Some(next) = self.items.get_mut(kept) else { break };
+            *next = item.wrapping_add(LISTS as u32);
+            kept += usize::from(goes_on);
         }
-    }
-
-    /// Puts the answers of the lists where they are lower than what was found.
-    #[inline(always)]
-    fn end(&self, found: &mut [u32]) {
-        let [places, entries] = &self.hits;
-        for (&place, &entry) in places.iter().zip(entries).take(self.hit) {
-            if let Some(found) = found.get_mut(place as usize & ((1 << PLACE_BITS) - 1)) {
-                *found = entry.min(*found);
-            }
-        }
+        self.len = kept;
     }
 }
+
+/// Leaves, half a megabyte of them, that a second cache holds beside the other tables.
+const NEAR_LEAVES: usize = (512 << 10) / size_of::<Leaf>();
 
 /// One long list: where its tables lie.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Split {
     /// By interval of the source, of the destination.
     pub(crate) sides: [Side; 2],
-    pub(crate) records: Table<Record>,
+    pub(crate) leaves: Table<Leaf>,
+    /// Whether leaves have bases.
+    pub(crate) is_wide: bool,
+    /// Records in the leaves.
+    pub(crate) records: usize,
     pub(crate) cross: Cross,
 }
 
@@ -241,15 +158,19 @@ impl Split {
         lines: &[Line],
         groups: &[Group],
         lists: &mut Lists,
-        found: &mut [[u32; WIDTH]],
+        found: &mut [[u32; WIDTH]; GROUPS],
     ) {
-        const GROUPS: usize = LANES / WIDTH;
         let [sources, destinations] = self.sides;
         let sides = [sources.words.view(lines), destinations.words.view(lines)];
         let cross = self.cross.view(lines);
-        let records = self.records.view(lines);
+        let leaves = self.leaves.view(lines);
         let mut pairs = [[0u32; WIDTH]; GROUPS];
-        (lists.len, lists.hit) = (0, 0);
+        let mut port_classes = [[0u32; WIDTH]; GROUPS];
+        // The classes of ports come first: they do not wait for the intervals.
+        for (classes, group) in port_classes.iter_mut().zip(groups) {
+            *classes = isa.store(cross.port_classes(isa, group));
+        }
+        lists.len = 0;
         let order = isa.load(&std::array::from_fn(|lane| lane as u32));
         for (g, group) in groups.iter().enumerate().take(GROUPS) {
             // No closures here: the compiler does not look through them for what the processor can do.
@@ -262,47 +183,59 @@ impl Split {
                 continue;
             }
             let places = isa.add(order, isa.splat((g * WIDTH) as u32));
-            let places = isa.add(places, isa.shift_left(isa.load(&group.0[DPORT]), PLACE_BITS));
-            let kinds = isa.shift_left(isa.load(&group.0[SPORT]), PROTOCOL_BITS);
-            let kinds = isa.add(kinds, isa.load(&group.0[PROTOCOL]));
+            // Above 16 bits a source port says that there is none.
+            let sports = isa.load(&group.0[SPORT]);
+            let kinds = isa.add(isa.shift_left(isa.load(&group.0[PROTOCOL]), 1), isa.shift_right(sports, 16));
+            let dports = isa.and(isa.load(&group.0[DPORT]), isa.splat(0xffff));
+            let upper = isa.add(dports, isa.shift_left(kinds, 16));
+            let sports = isa.shift_left(sports, 16);
             for side in 0..2 {
-                if listed[side] != 0 {
-                    let first = isa.words_where(listed[side], sides[side], isa.add(at[side], isa.splat(1)), at[side]);
-                    lists.push(isa, listed[side], [places, kinds, intervals[1 - side], first]);
+                if listed[side] == 0 {
+                    continue;
+                }
+                let other = intervals[1 - side];
+                if self.is_wide {
+                    lists.addresses[side][g] = isa.store(other);
+                    isa.interleave(sports, upper, &mut lists.packets[side][g]);
+                } else {
+                    isa.interleave(isa.add(sports, other), upper, &mut lists.packets[side][g]);
+                }
+                let first = isa.words_where(listed[side], sides[side], isa.add(at[side], isa.splat(1)), at[side]);
+                let items = isa.add(isa.shift_left(first, LISTS.ilog2()), isa.splat((side * LANES) as u32));
+                lists.push(isa, listed[side], isa.add(items, places));
+            }
+        }
+        // What is in the second cache anyway comes in time without being asked for.
+        if leaves.len() > NEAR_LEAVES {
+            for &item in lists.items.iter().take(lists.len) {
+                if let Some(leaf) = leaves.get(item as usize / LISTS) {
+                    prefetch(leaf);
                 }
             }
         }
-        for &at in lists.next.iter().take(lists.len) {
-            if let Some(record) = records.get(at as usize) {
-                prefetch(record);
-            }
-        }
-        let mut port_classes = [[0u32; WIDTH]; GROUPS];
-        for (g, group) in groups.iter().enumerate().take(GROUPS) {
-            let classes = cross.port_classes(isa, group);
-            port_classes[g] = isa.store(classes);
-            pairs[g] = isa.store(cross.chunks(isa, isa.load(&pairs[g]), classes));
+        for (pairs, classes) in pairs.iter_mut().zip(&port_classes).take(groups.len()) {
+            *pairs = isa.store(cross.chunks(isa, isa.load(pairs), isa.load(classes)));
         }
         for (g, found) in found.iter_mut().enumerate().take(groups.len().min(GROUPS)) {
             *found = isa.store(cross.ids(isa, isa.load(&pairs[g]), isa.load(&port_classes[g])));
         }
-        if lists.len > 0 {
-            lists.bind(isa, found.as_flattened());
-            while lists.len > 0 {
-                lists.round(isa, records);
+        while lists.len > 0 {
+            if self.is_wide {
+                lists.round::<I, true>(isa, leaves, found);
+            } else {
+                lists.round::<I, false>(isa, leaves, found);
             }
-            lists.end(found.as_flattened_mut());
         }
     }
 
     /// Records on all lists.
     pub fn records(&self) -> usize {
-        self.records.len()
+        self.records
     }
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         let sides: usize = self.sides.iter().map(|side| side.words.bytes()).sum();
-        sides + self.records.bytes() + self.cross.bytes()
+        sides + self.leaves.bytes() + self.cross.bytes()
     }
 }
