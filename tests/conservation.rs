@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use ringwall::base::address::Direction;
 use ringwall::base::id::WorkerId;
 use ringwall::base::time::Now;
 use ringwall::engine::{Counters, Decision, FlowState, Reason, Stage, Verdict};
 use ringwall::io::memory::{MemoryPort, Wire, memory};
+use ringwall::packet::Arrival;
 use ringwall::worker::exchange::Bell;
 use ringwall::worker::{Exchange, Judge, Line, NoTap};
 
@@ -30,14 +30,18 @@ impl Judge for AsWritten {
     fn begin(&mut self) {
         self.frames.clear();
     }
-    fn add(&mut self, frame: &[u8], _: Direction, _: Now) {
-        self.frames.push([frame[0], frame[1]]);
+    fn add(&mut self, frames: &[Arrival<'_>]) {
+        self.frames.extend(frames.iter().map(|frame| [frame.bytes[0], frame.bytes[1]]));
     }
-    fn owner(&self, _: WorkerId, workers: u32) -> WorkerId {
-        WorkerId(u32::from(self.frames.last().unwrap()[1]) % workers)
+    fn owner(&self, position: usize, _: WorkerId, workers: u32) -> WorkerId {
+        WorkerId(u32::from(self.frames[position][1]) % workers)
     }
-    fn remove_last(&mut self) {
-        self.frames.pop();
+    fn keep(&mut self, positions: u64) {
+        let mut position = 0;
+        self.frames.retain(|_| {
+            position += 1;
+            positions >> (position - 1) & 1 == 1
+        });
     }
     fn decide(&mut self) {
         self.denied += self.frames.iter().filter(|frame| frame[0] == 0).count() as u64;

@@ -13,3 +13,4 @@ pub mod pages;
 pub mod prefetch;
 pub mod site;
 pub mod time;
+pub mod wide;

@@ -21,7 +21,7 @@ use crate::compile::applies::not_applied;
 use crate::control::load::{Loaded, load};
 use crate::engine::{BATCH, Counters, Decision, NoTrace, Recorder, Settings, Trace};
 use crate::io::memory::{MemoryPort, Wire, memory};
-use crate::packet::{Parsed, build};
+use crate::packet::{Arrival, Parsed, build};
 use crate::worker::{EngineJudge, Judge, Judged, Line, Load, NoTap, Tap};
 
 /// Arguments of `ringwall explain`.
@@ -87,17 +87,19 @@ impl<T: Trace> Judge for ObjectJudge<T> {
     fn begin(&mut self) {
         self.inner.begin();
     }
-    fn add(&mut self, frame: &[u8], direction: Direction, now: Now) {
-        self.inner.add(frame, direction, now);
-        if self.has_window.pop_front() == Some(false) {
-            self.inner.forget_window();
+    fn add(&mut self, frames: &[Arrival<'_>]) {
+        for frame in frames {
+            self.inner.add(std::slice::from_ref(frame));
+            if self.has_window.pop_front() == Some(false) {
+                self.inner.forget_window();
+            }
         }
     }
-    fn owner(&self, here: WorkerId, workers: u32) -> WorkerId {
-        self.inner.owner(here, workers)
+    fn owner(&self, position: usize, here: WorkerId, workers: u32) -> WorkerId {
+        self.inner.owner(position, here, workers)
     }
-    fn remove_last(&mut self) {
-        self.inner.remove_last();
+    fn keep(&mut self, positions: u64) {
+        self.inner.keep(positions);
     }
     fn decide(&mut self) {
         self.inner.decide();

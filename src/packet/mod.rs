@@ -10,6 +10,8 @@ mod network;
 
 mod plain;
 
+mod sixteen;
+
 mod transport;
 
 mod quote;
@@ -23,5 +25,5 @@ pub mod build;
 pub use build::{FragmentSpec, PacketSpec, build};
 pub use checksum::internet_checksum;
 pub use key::{Key, KeyBits, Tuple};
-pub use parse::{Fault, Options, Parsed, PassList, Passed, parse};
+pub use parse::{Arrival, Fault, Options, Parsed, PassList, Passed, Rows, parse, parse_sixteen};
 pub use partial::complete_partial;

@@ -6,16 +6,14 @@ use std::hint::select_unpredictable;
 use super::checksum;
 use super::key::{Key, KeyBits};
 use super::parse::ETHERTYPE_IPV4;
-use super::transport::protocol;
+use super::transport::{SYN, protocol, window_scale};
 use crate::base::address::Direction;
 
 /// Bytes of the link header and of an IPv4 header without options.
-const LINK: usize = 14;
-const NETWORK: usize = 20;
+pub(super) const LINK: usize = 14;
+pub(super) const NETWORK: usize = 20;
 /// Bytes looked at: those headers, and as much as a TCP header has at least.
-const HEADERS: usize = LINK + NETWORK + 20;
-
-const SYN: u8 = 2;
+pub(super) const HEADERS: usize = LINK + NETWORK + 20;
 
 /// The headers of a frame of this kind.
 struct Headers<'a>(&'a [u8; HEADERS]);
@@ -66,13 +64,12 @@ pub(super) fn parse(frame: &[u8], direction: Direction, key: &mut Key) -> bool {
     let is_plain = (headers.half(12) == ETHERTYPE_IPV4)
         & (bytes[ip] == 0x45)
         & (headers.half(ip + 6) & 0x3fff == 0)
-        & (length >= 20)
         & (length <= frame.len() - segment)
         & checksum::is_header_good(network);
     let flags = bytes[segment + 13];
     let header_length = select_unpredictable(is_tcp, usize::from(bytes[segment + 12] >> 4) * 4, 8);
     let udp_length = usize::from(headers.half(segment + 4));
-    let is_sound_tcp = is_tcp & (header_length >= 20) & (header_length <= length) & (flags & SYN == 0);
+    let is_sound_tcp = is_tcp & (header_length >= 20) & (header_length <= length);
     let is_sound_udp = is_udp & (udp_length >= 8) & (udp_length <= length);
     if !(is_plain & (is_sound_tcp | is_sound_udp)) {
         return false;
@@ -95,6 +92,9 @@ pub(super) fn parse(frame: &[u8], direction: Direction, key: &mut Key) -> bool {
         payload: (length - header_length) as u16,
         ..Key::EMPTY
     };
+    if key.tcp_flags & SYN != 0 {
+        key.window_scale = window_scale(frame.get(HEADERS..segment + header_length).unwrap_or(&[]));
+    }
     true
 }
 
@@ -130,9 +130,7 @@ mod tests {
                 for direction in [Direction::Inbound, Direction::Outbound] {
                     let (mut plain, mut whole, mut quote) = (Key::EMPTY, Key::EMPTY, Tuple::default());
                     let is_plain = parse(&frame, direction, &mut plain);
-                    let has_room = if protocol == 6 { true } else { len >= 12 };
-                    let is_syn = protocol == 6 && tcp_flags & SYN != 0;
-                    assert_eq!(is_plain, has_room && !is_syn, "{protocol} {len} {tcp_flags}");
+                    assert_eq!(is_plain, protocol == 6 || len >= 12, "{protocol} {len} {tcp_flags}");
                     let parsed = parse_all(&tagged, direction, &Options::default(), &mut whole, &mut quote);
                     assert_eq!(parsed, Parsed::Key);
                     whole.vlan = [Key::NO_VLAN; 2];

@@ -16,7 +16,7 @@ pub(super) mod protocol {
     pub const UDP_LITE: u8 = 136;
 }
 
-const SYN: u8 = 2;
+pub(super) const SYN: u8 = 2;
 
 /// Fills the rest of the key. Other protocols than those above, and later fragments, have no transport fields.
 #[inline]
@@ -92,7 +92,7 @@ fn tcp(bytes: &[u8], key: &mut Key) -> Option<Shape> {
 }
 
 /// The window scale option (RFC 7323 2.2), at most 14; options that make no sense end the search.
-fn window_scale(mut options: &[u8]) -> u8 {
+pub(super) fn window_scale(mut options: &[u8]) -> u8 {
     const END: u8 = 0;
     const NO_OPERATION: u8 = 1;
     const WINDOW_SCALE: u8 = 3;

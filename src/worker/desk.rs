@@ -167,11 +167,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::base::address::Direction;
     use crate::base::id::WorkerId;
     use crate::base::time::Now;
     use crate::engine::{Counters, Decision};
     use crate::io::memory::{Plugged, memory};
+    use crate::packet::Arrival;
     use crate::worker::judge::{Judge, PassAll};
     use crate::worker::line::{Line, NoTap};
     use crate::worker::thread::{Clock, Pace, run};
@@ -193,13 +193,13 @@ mod tests {
         fn begin(&mut self) {
             self.0.begin();
         }
-        fn add(&mut self, frame: &[u8], direction: Direction, now: Now) {
-            self.0.add(frame, direction, now);
+        fn add(&mut self, frames: &[Arrival<'_>]) {
+            self.0.add(frames);
         }
-        fn owner(&self, here: WorkerId, _: u32) -> WorkerId {
+        fn owner(&self, _: usize, here: WorkerId, _: u32) -> WorkerId {
             here
         }
-        fn remove_last(&mut self) {}
+        fn keep(&mut self, _: u64) {}
         fn decide(&mut self) {}
         fn decision(&self, position: usize) -> Decision {
             self.0.decision(position)

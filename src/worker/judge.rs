@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::base::address::Direction;
 use crate::base::id::WorkerId;
 use crate::base::time::Now;
-use crate::engine::{Batch, Counters, Decision, Engine, FlowState, NoTrace, Reason, Stage, Trace, Verdict};
-use crate::packet::{KeyBits, Options};
+use crate::engine::{BATCH, Batch, Counters, Decision, Engine, FlowState, NoTrace, Reason, Stage, Trace, Verdict};
+use crate::packet::{Arrival, KeyBits, Options};
 
-/// Decides about the frames of one worker. Called once per burst in this order: [`Judge::begin`], [`Judge::add`] for each
-/// frame, [`Judge::decide`], [`Judge::decision`] for each position.
+/// Decides about the frames of one worker. Called once per burst in this order: [`Judge::begin`], [`Judge::add`] until all frames
+/// are taken in, [`Judge::keep`] if other workers own some, [`Judge::decide`], [`Judge::decision`] for each position.
 pub trait Judge {
     /// What it judges by; shared by all workers and replaced as a whole.
     type Load: Send + Sync + 'static;
@@ -17,14 +16,14 @@ pub trait Judge {
     /// Forgets the last burst.
     fn begin(&mut self);
 
-    /// Takes in the next frame.
-    fn add(&mut self, frame: &[u8], direction: Direction, now: Now);
+    /// Takes in the next frames; the fastest in whole sixteens.
+    fn add(&mut self, frames: &[Arrival<'_>]);
 
-    /// The worker that owns the flow of the frame added last.
-    fn owner(&self, here: WorkerId, workers: u32) -> WorkerId;
+    /// The worker that owns the flow of the frame at a position.
+    fn owner(&self, position: usize, here: WorkerId, workers: u32) -> WorkerId;
 
-    /// Takes the frame added last back out.
-    fn remove_last(&mut self);
+    /// Keeps the frames at the positions whose bits are set; they move up, in their order.
+    fn keep(&mut self, positions: u64);
 
     /// Decides about all frames taken in.
     fn decide(&mut self);
@@ -132,23 +131,19 @@ impl<T: Trace> Judge for EngineJudge<T> {
         self.batch.clear();
     }
 
-    #[inline(always)]
-    fn add(&mut self, frame: &[u8], direction: Direction, now: Now) {
-        let taken = self.batch.add(frame, direction, now, &self.load.options);
-        debug_assert!(taken.is_some(), "a burst of frames fits a batch");
+    #[inline]
+    fn add(&mut self, frames: &[Arrival<'_>]) {
+        debug_assert!(self.batch.len() + frames.len() <= BATCH, "a burst of frames fits a batch");
+        self.batch.extend(frames, &self.load.options);
     }
 
     #[inline]
-    fn owner(&self, here: WorkerId, workers: u32) -> WorkerId {
-        match self.batch.len().checked_sub(1) {
-            Some(last) => self.batch.owner(last, here, workers, self.seed),
-            None => here,
-        }
+    fn owner(&self, position: usize, here: WorkerId, workers: u32) -> WorkerId {
+        self.batch.owner(position, here, workers, self.seed)
     }
 
-    #[inline]
-    fn remove_last(&mut self) {
-        self.batch.remove_last();
+    fn keep(&mut self, positions: u64) {
+        self.batch.keep(positions);
     }
 
     #[inline]
@@ -194,7 +189,6 @@ impl<T: Trace> Judge for EngineJudge<T> {
 #[derive(Debug, Default)]
 pub struct PassAll {
     counters: Counters,
-    taken: usize,
 }
 
 impl PassAll {
@@ -205,25 +199,21 @@ impl Judge for PassAll {
     type Load = ();
 
     #[inline]
-    fn begin(&mut self) {
-        self.taken = 0;
+    fn begin(&mut self) {}
+
+    #[inline]
+    fn add(&mut self, frames: &[Arrival<'_>]) {
+        for frame in frames {
+            self.counters.count(frame.direction, PassAll::DECISION, frame.bytes.len());
+        }
     }
 
     #[inline]
-    fn add(&mut self, frame: &[u8], direction: Direction, _: Now) {
-        self.taken += 1;
-        self.counters.count(direction, PassAll::DECISION, frame.len());
-    }
-
-    #[inline]
-    fn owner(&self, here: WorkerId, _: u32) -> WorkerId {
+    fn owner(&self, _: usize, here: WorkerId, _: u32) -> WorkerId {
         here
     }
 
-    #[inline]
-    fn remove_last(&mut self) {
-        self.taken = self.taken.saturating_sub(1);
-    }
+    fn keep(&mut self, _: u64) {}
 
     #[inline]
     fn decide(&mut self) {}

@@ -5,9 +5,10 @@ use crate::base::address::Direction;
 use crate::base::id::WorkerId;
 use crate::base::prefetch::prefetch;
 use crate::base::time::Now;
+use crate::base::wide::LANES;
 use crate::engine::{Decision, Verdict};
 use crate::io::{Frame, Frames, Port};
-use crate::packet::complete_partial;
+use crate::packet::{Arrival, complete_partial};
 use crate::worker::exchange::Exchange;
 use crate::worker::judge::Judge;
 
@@ -240,31 +241,42 @@ impl<P: Port, J: Judge> Line<P, J> {
         let (frames, judge, fates) = (&mut self.frames, &mut self.judge, &mut self.fates);
         fates.bursts += 1;
         judge.begin();
-        let mut exchange = self.exchange.as_mut().filter(|_| sorting == Sorting::ByOwner);
         for position in 0..frames.len().min(AHEAD) {
             fetch(from, frames.get(position));
         }
-        for position in 0..frames.len() {
-            fetch(from, frames.get(position + AHEAD));
-            let Some(frame) = frames.get(position) else { continue };
-            let side = from.side(frame).unwrap_or(direction);
-            judge.add(from.bytes(frame), side, from.captured(frame).unwrap_or(now));
-            let Some(exchange) = exchange.as_mut() else { continue };
-            let owner = judge.owner(self.here, exchange.workers());
-            if owner == self.here {
-                continue;
-            }
-            judge.remove_last();
-            let Some(frame) = frames.take(position) else { continue };
-            match exchange.hand_over(owner, direction, frame) {
-                Ok(()) => fates.handed_over += 1,
-                Err(frame) => {
-                    count(&mut fates.handover_full, direction, frame.len());
-                    from.recycle(frame);
+        for first in (0..frames.len()).step_by(LANES) {
+            let mut arrivals = [Arrival::NOTHING; LANES];
+            let count = arrivals.len().min(frames.len() - first);
+            for (i, arrival) in arrivals.iter_mut().enumerate().take(count) {
+                fetch(from, frames.get(first + i + AHEAD));
+                if let Some(frame) = frames.get(first + i) {
+                    let side = from.side(frame).unwrap_or(direction);
+                    let time = from.captured(frame).unwrap_or(now);
+                    *arrival = Arrival { bytes: from.bytes(frame), direction: side, time };
                 }
             }
+            judge.add(arrivals.get(..count).unwrap_or(&arrivals));
         }
-        if let Some(exchange) = exchange {
+        if let Some(exchange) = self.exchange.as_mut().filter(|_| sorting == Sorting::ByOwner) {
+            let mut kept = u64::MAX;
+            for position in 0..frames.len() {
+                let owner = judge.owner(position, self.here, exchange.workers());
+                if owner == self.here {
+                    continue;
+                }
+                kept &= !(1 << position);
+                let Some(frame) = frames.take(position) else { continue };
+                match exchange.hand_over(owner, direction, frame) {
+                    Ok(()) => fates.handed_over += 1,
+                    Err(frame) => {
+                        count(&mut fates.handover_full, direction, frame.len());
+                        from.recycle(frame);
+                    }
+                }
+            }
+            if kept != u64::MAX {
+                judge.keep(kept);
+            }
             exchange.ring();
         }
         judge.decide();

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use ringwall::base::address::Direction;
 use ringwall::base::diagnostic::Diagnostics;
 use ringwall::base::id::WorkerId;
 use ringwall::base::site::Site;
@@ -18,7 +17,7 @@ use ringwall::control::daemon::{self, Reload, RunSettings, Summary, pace};
 use ringwall::engine::{self, Counters, Decision, Reason, Verdict};
 use ringwall::io::ErrorClass;
 use ringwall::io::xdp::{BusyPoll, Mode, Settings};
-use ringwall::packet;
+use ringwall::packet::{self, Arrival};
 use ringwall::policy::ir::Policy;
 use ringwall::worker::{EngineJudge, Judge, Load, NoTap, PassAll};
 
@@ -96,15 +95,15 @@ impl Judge for Defective {
     fn begin(&mut self) {
         self.0.begin();
     }
-    fn add(&mut self, frame: &[u8], direction: Direction, now: Now) {
+    fn add(&mut self, frames: &[Arrival<'_>]) {
         assert!(!self.1, "made to fail");
-        self.0.add(frame, direction, now);
+        self.0.add(frames);
     }
-    fn owner(&self, here: WorkerId, _: u32) -> WorkerId {
+    fn owner(&self, _: usize, here: WorkerId, _: u32) -> WorkerId {
         here
     }
-    fn remove_last(&mut self) {
-        self.0.remove_last();
+    fn keep(&mut self, positions: u64) {
+        self.0.keep(positions);
     }
     fn decide(&mut self) {
         self.0.decide();

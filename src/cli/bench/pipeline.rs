@@ -22,7 +22,7 @@ use crate::cli::{findings, print};
 use crate::compile::{self, compile};
 use crate::engine::{Batch, Counters, Decision, FlowSettings, FlowState, Program, Reason, Settings, Stage, Verdict};
 use crate::io::memory::{MemoryPort, Plugged, Wire, memory};
-use crate::packet;
+use crate::packet::{self, Arrival};
 use crate::policy::load::{LoadOptions, load};
 use crate::policy::source::Source;
 use crate::worker::exchange::{Bell, Exchange};
@@ -132,19 +132,23 @@ impl Judge for Partial {
         }
     }
     #[inline]
-    fn add(&mut self, frame: &[u8], direction: Direction, now: Now) {
+    fn add(&mut self, frames: &[Arrival<'_>]) {
         if let Some(batch) = &mut self.batch {
-            batch.add(frame, direction, now, &packet::Options::default());
+            batch.extend(frames, &packet::Options::default());
         }
     }
-    fn owner(&self, here: WorkerId, _: u32) -> WorkerId {
+    fn owner(&self, _: usize, here: WorkerId, _: u32) -> WorkerId {
         here
     }
-    fn remove_last(&mut self) {}
+    fn keep(&mut self, _: u64) {}
     fn decide(&mut self) {}
     #[inline]
     fn decision(&self, _: usize) -> Decision {
         self.decision
+    }
+    #[inline]
+    fn is_whole(&self, _: usize) -> bool {
+        true
     }
     fn adopt(&mut self, load: Arc<()>) -> Arc<()> {
         load

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::engine::{Counters, FlowState, Reason, Stage};
 use crate::io::memory::{MemoryPort, Plugged, Wire, memory};
+use crate::packet::Arrival;
 use crate::worker::exchange::Bell;
 
 /// Denies what begins with 0; worker n owns what has n as its second byte.
@@ -18,14 +19,18 @@ impl Judge for ByFirstBytes {
     fn begin(&mut self) {
         self.frames.clear();
     }
-    fn add(&mut self, frame: &[u8], _: Direction, _: Now) {
-        self.frames.push([frame[0], frame[1]]);
+    fn add(&mut self, frames: &[Arrival<'_>]) {
+        self.frames.extend(frames.iter().map(|frame| [frame.bytes[0], frame.bytes[1]]));
     }
-    fn owner(&self, _: WorkerId, workers: u32) -> WorkerId {
-        WorkerId(u32::from(self.frames.last().unwrap()[1]) % workers)
+    fn owner(&self, position: usize, _: WorkerId, workers: u32) -> WorkerId {
+        WorkerId(u32::from(self.frames[position][1]) % workers)
     }
-    fn remove_last(&mut self) {
-        self.frames.pop();
+    fn keep(&mut self, positions: u64) {
+        let mut position = 0;
+        self.frames.retain(|_| {
+            position += 1;
+            positions >> (position - 1) & 1 == 1
+        });
     }
     fn decide(&mut self) {}
     fn decision(&self, position: usize) -> Decision {

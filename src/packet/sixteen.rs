@@ -1,0 +1,227 @@
+//! Sixteen frames in, the keys of those that are plain out: what `plain` does with one frame, with one lane for each.
+//!
+//! ```text
+//!  frame   10      14       18       22       26    30    34    38     42    46      50      54
+//!           | link | version| fragm. | proto. | src | dst | port| seq  | ack | flags | sum   |
+//!           |      | length |        |        |     |     |     | (UDP length, sum)  |       |
+//! ```
+//! Words of frames become columns, the columns of their keys become rows. All tests are masks with a bit for each frame.
+
+use bytemuck::cast;
+
+use super::key::{Key, KeyBits};
+use super::parse::Arrival;
+use super::plain::{HEADERS, LINK, NETWORK};
+use super::transport::{SYN, protocol, window_scale};
+use crate::base::wide::{Kernel, LANES, Wide, Words};
+
+/// In the place of a frame that is not there or too short.
+const NOTHING: [u8; HEADERS] = [0; HEADERS];
+
+/// Words of a key that differ between plain frames, by column: source, destination, ports, protocol and facts, sequence number,
+/// acknowledgement, window and payload.
+const PLACES: [usize; 7] = [0, 4, 8, 9, 11, 12, 13];
+
+/// A key whose words at [`PLACES`] are to be written.
+const TEMPLATE: [u32; LANES] = {
+    let mut words = [0; LANES];
+    words[10] = u32::MAX;
+    words
+};
+
+const WRITTEN: u16 = {
+    let (mut mask, mut column) = (0, 0);
+    while column < PLACES.len() {
+        mask |= 1 << PLACES[column];
+        column += 1;
+    }
+    mask
+};
+
+/// From where in a vector of two rows the words of a key come.
+const fn positions(row: [u32; 8]) -> [u32; LANES] {
+    let (mut words, mut column) = ([0; LANES], 0);
+    while column < PLACES.len() {
+        words[PLACES[column]] = row[column];
+        column += 1;
+    }
+    words
+}
+
+const _: () = {
+    use core::mem::offset_of;
+    assert!(offset_of!(Key, src) == 0 && offset_of!(Key, dst) == 16 && offset_of!(Key, sport) == 32);
+    assert!(offset_of!(Key, protocol) == 36 && offset_of!(Key, tcp_flags) == 37 && offset_of!(Key, bits) == 38);
+    assert!(offset_of!(Key, window_scale) == 39 && offset_of!(Key, vlan) == 40 && offset_of!(Key, seq) == 44);
+    assert!(offset_of!(Key, ack) == 48 && offset_of!(Key, window) == 52 && offset_of!(Key, payload) == 54);
+    assert!(Key::NO_VLAN == u16::MAX && Key::NO_SCALE == u8::MAX);
+};
+
+/// Writes the keys of up to sixteen frames. Bit i says whether frame i is plain; what is written for others means nothing.
+#[inline]
+pub(super) fn parse(wide: Wide, frames: &[Arrival<'_>], keys: &mut [Key; LANES]) -> u16 {
+    wide.run(Parse { wide, frames, keys })
+}
+
+struct Parse<'a, 'f> {
+    wide: Wide,
+    frames: &'a [Arrival<'f>],
+    keys: &'a mut [Key; LANES],
+}
+
+#[inline(always)]
+fn piece<const N: usize>(bytes: &[u8; HEADERS], at: usize) -> [u8; N] {
+    bytes.split_at(at).1.first_chunk().copied().unwrap_or([0; N])
+}
+
+impl Kernel for Parse<'_, '_> {
+    type Output = u16;
+
+    #[inline(always)]
+    fn call(self) -> u16 {
+        let Parse { wide, frames, keys } = self;
+        // By frame: bytes from the transport header on, and the side it was received on in the highest bit.
+        let (mut chunks, mut rooms) = ([&NOTHING; LANES], [0; LANES]);
+        for ((chunk, room), frame) in chunks.iter_mut().zip(&mut rooms).zip(frames) {
+            if let Some(bytes) = frame.bytes.first_chunk() {
+                *chunk = bytes;
+                *room = (frame.bytes.len() - LINK - NETWORK) as u32 & !(1 << 31) | (frame.direction as u32) << 31;
+            }
+        }
+        let rooms: Words = cast(rooms);
+        let columns = wide.columns_of_eight(|i| cast(piece::<32>(chunks[i], 10)));
+        let [link, version, fragment, transport, src, dst, ports, _] = columns;
+        let [seq, ack, control, sum] = wide.columns_of_four(|i| cast(piece::<16>(chunks[i], 38)));
+
+        let number = wide.only(wide.down::<8>(transport), 0xff);
+        let (is_tcp, is_udp) = (wide.is(number, u32::from(protocol::TCP)), wide.is(number, u32::from(protocol::UDP)));
+        // Bytes of the segment; below 0 it is far beyond any frame.
+        let length = wide.subtract(wide.only(wide.reverse(version), 0xffff), wide.splat(NETWORK as u32));
+        let words = [version, fragment, transport, src, dst].map(|words| wide.halves(words));
+        let header_sum = words.into_iter().fold(wide.splat(0), |sum, words| wide.add(sum, words));
+        let is_plain = wide.is(wide.only(link, 0xffff_0000), 0x0008_0000)
+            & wide.is(wide.only(version, 0xff), 0x45)
+            & !wide.has(fragment, 0xff3f_0000)
+            & wide.at_most(length, wide.only(rooms, !(1 << 31)))
+            // Ten halves, of which the first is not 0: one carry at most.
+            & wide.is(wide.halves(header_sum), 0xffff);
+        let offset = wide.down::<2>(wide.only(control, 0xf0));
+        let header_length = wide.select(is_tcp, offset, wide.splat(8));
+        let second = wide.reverse(seq);
+        let udp_length = wide.down::<16>(second);
+        let is_sound_tcp = is_tcp & wide.at_most(wide.splat(20), offset) & wide.at_most(offset, length);
+        let is_sound_udp = is_udp & wide.at_most(wide.splat(8), udp_length) & wide.at_most(udp_length, length);
+        let is_plain = is_plain & (is_sound_tcp | is_sound_udp);
+
+        let (src, dst) = (wide.reverse(src), wide.reverse(dst));
+        let field = wide.select(is_tcp, wide.down::<16>(wide.reverse(sum)), wide.only(second, 0xffff));
+        let addresses = wide.add(wide.halves(src), wide.halves(dst));
+        let pseudo = wide.halves(wide.halves(wide.add(addresses, wide.add(number, length))));
+        let is_whole = !wide.equal(field, pseudo);
+        let flags = wide.keep(is_tcp, wide.only(control, 0xff00));
+        let facts = wide.or(wide.or(number, flags), wide.splat(u32::from(Key::NO_SCALE) << 24 | of_facts(KeyBits::L4)));
+        let facts = wide.or(facts, wide.keep(is_whole, wide.splat(of_facts(KeyBits::WHOLE))));
+        let is_outbound = wide.has(rooms, 1 << 31);
+        let facts = wide.or(facts, wide.keep(is_outbound, wide.splat(of_facts(KeyBits::OUTBOUND))));
+        let window = wide.keep(is_tcp, wide.only(wide.reverse(control), 0xffff));
+        let rest = wide.or(window, wide.up::<16>(wide.subtract(length, header_length)));
+        let (seq, ack) = (wide.keep(is_tcp, second), wide.keep(is_tcp, wide.reverse(ack)));
+        let rows = wide.rows_of_eight([src, dst, wide.reverse_halves(ports), facts, seq, ack, rest, rest]);
+        let (first, second): (Words, Words) = (cast(positions(Wide::FIRST)), cast(positions(Wide::SECOND)));
+        for (pair, row) in rows.into_iter().enumerate() {
+            let at = pair / 4 * 8 + pair % 4;
+            keys[at] = cast(wide.place(WRITTEN, row, first, cast(TEMPLATE)));
+            keys[at + 4] = cast(wide.place(WRITTEN, row, second, cast(TEMPLATE)));
+        }
+        let mut syns = is_plain & wide.has(flags, u32::from(SYN) << 8);
+        while syns != 0 {
+            let lane = syns.trailing_zeros() as usize;
+            if let (Some(frame), Some(key)) = (frames.get(lane), keys.get_mut(lane)) {
+                key.window_scale = scale_of(frame.bytes);
+            }
+            syns &= syns - 1;
+        }
+        is_plain
+    }
+}
+
+/// Bits of a key within their word.
+const fn of_facts(bits: u8) -> u32 {
+    (bits as u32) << 16
+}
+
+/// The window scale of a plain SYN.
+#[inline(never)]
+fn scale_of(frame: &[u8]) -> u8 {
+    let header_length = frame.get(LINK + NETWORK + 12).map_or(0, |offset| usize::from(offset >> 4) * 4);
+    window_scale(frame.get(HEADERS..LINK + NETWORK + header_length).unwrap_or(&[]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::address::Direction;
+    use crate::base::time::Now;
+    use crate::packet::parse::{Rows, parse_sixteen};
+    use crate::packet::{Options, PacketSpec, Parsed, Tuple, build, parse as parse_one};
+
+    /// Frames of every kind that the parsers tell apart, and each of them with every bit of its headers turned, cut and padded.
+    fn frames() -> Vec<Vec<u8>> {
+        let spec = |protocol| PacketSpec::new([10, 1, 2, 3].into(), [192, 168, 255, 9].into(), protocol);
+        let mut wholes = Vec::new();
+        for (protocol, len, tcp_flags) in
+            [(6, 0, 0x10), (6, 30, 0x02), (17, 12, 0), (17, 0, 0), (1, 20, 0), (47, 30, 0)]
+        {
+            let base =
+                PacketSpec { sport: 40_000, dport: 443, seq: 1 << 31, ack: 77, window: Some(512), ..spec(protocol) };
+            wholes.push(build(&PacketSpec { tcp_flags, len, ..base.clone() }));
+            wholes.push(build(&PacketSpec { tcp_flags, len, vlan: vec![7], ..base }));
+        }
+        // A SYN with options: the scale behind two that do nothing.
+        let mut syn = build(&PacketSpec { tcp_flags: 2, len: 8, ..spec(6) });
+        syn[46] = 0x70;
+        syn[54..59].copy_from_slice(&[1, 1, 3, 3, 7]);
+        wholes.push(syn);
+        let mut frames = Vec::new();
+        for whole in wholes {
+            for byte in 12..whole.len().min(58) {
+                for bit in 0..8 {
+                    let mut frame = whole.clone();
+                    frame[byte] ^= 1 << bit;
+                    frames.push(frame);
+                }
+            }
+            frames.extend((0..whole.len()).map(|length| whole[..length].to_vec()));
+            frames.extend([1, 6, 40].map(|more| [&whole[..], &vec![0xa5; more]].concat()));
+        }
+        frames
+    }
+
+    #[test]
+    fn sixteen_frames_have_the_keys_that_each_has_alone() {
+        let frames = frames();
+        let (mut plain, mut others) = (0, 0);
+        for options in [Options::default(), Options { verify_l4_checksum: true, ..Options::default() }] {
+            for (size, direction) in
+                [(16, Direction::Inbound), (16, Direction::Outbound), (5, Direction::Inbound), (2, Direction::Outbound)]
+            {
+                for group in frames.chunks(size) {
+                    let arrivals: Vec<_> =
+                        group.iter().map(|bytes| Arrival { bytes, direction, time: Now(0) }).collect();
+                    let (mut keys, mut quotes, mut parsed) =
+                        ([Key::EMPTY; LANES], [Tuple::default(); LANES], [Parsed::Key; LANES]);
+                    let rows = Rows { keys: &mut keys, quotes: &mut quotes, parsed: &mut parsed };
+                    parse_sixteen(&arrivals, &options, rows);
+                    for (i, frame) in group.iter().enumerate() {
+                        let (mut key, mut quote) = (Key::EMPTY, Tuple::default());
+                        let alone = parse_one(frame, direction, &options, &mut key, &mut quote);
+                        assert_eq!((parsed[i], keys[i]), (alone, key), "{frame:02x?}");
+                        let is_plain = alone == Parsed::Key && key.vlan == [Key::NO_VLAN; 2];
+                        if is_plain { plain += 1 } else { others += 1 }
+                    }
+                }
+            }
+        }
+        assert!(plain > 1000 && others > 1000, "{plain} plain, {others} others");
+    }
+}
