@@ -14,7 +14,7 @@ use ringwall::engine::flow::table::{Flow, NIL, Row, State, Table};
 use ringwall::engine::flow::tcp::Windows;
 use ringwall::engine::flow::{Allowed, FlowSettings, Flows, Packets, Probes};
 use ringwall::engine::judge::Track;
-use ringwall::packet::{Key, KeyBits, Parsed, Tuple};
+use ringwall::packet::{Key, KeyBits, Tuple};
 
 const BURST: usize = 32;
 const LOOK_UPS: usize = 1 << 22;
@@ -85,7 +85,7 @@ fn look_ups(table: &mut Table, keys: &[FlowKey]) -> f64 {
         let mut found = 0usize;
         for burst in keys[number * PART..][..PART].chunks_exact(BURST) {
             for (row, key) in rows.iter_mut().zip(burst) {
-                row.key = *key;
+                *row = Row::of(*key, true);
                 table.aim(row);
             }
             table.locate(&mut rows);
@@ -98,7 +98,7 @@ fn look_ups(table: &mut Table, keys: &[FlowKey]) -> f64 {
 /// Bursts of packets through the table with all that an established flow costs.
 fn passes(flows: &mut Flows, numbers: &[u64], is_v6: bool) -> f64 {
     let (mut probes, mut now) = (Probes::default(), Now(0));
-    let (parsed, times, lengths) = ([Parsed::Key; BURST], [Now(1); BURST], [60; BURST]);
+    let (times, lengths) = ([Now(1); BURST], [60; BURST]);
     let mut keys = [Key::EMPTY; BURST];
     let mut run = |is_whole: bool| {
         best(PART, numbers.len() / PART, |part| {
@@ -111,9 +111,9 @@ fn passes(flows: &mut Flows, numbers: &[u64], is_v6: bool) -> f64 {
                 if !is_whole {
                     continue;
                 }
-                flows.probe(&keys, &parsed, &mut probes);
+                flows.probe(&keys, BURST, 0, &mut probes);
                 let packets = Packets { keys: &keys, times: &times, lengths: &lengths };
-                passed += flows.pass(0, &probes, packets, &mut now, false).0;
+                passed += flows.pass(0, BURST, &probes, packets, &mut now, false).0;
             }
             assert_eq!(passed, if is_whole { PART } else { 0 });
         })

@@ -22,6 +22,10 @@ pub struct Wide(V4);
 const REVERSE: [u8; 64] = within_words([3, 2, 1, 0]);
 const REVERSE_HALVES: [u8; 64] = within_words([1, 0, 3, 2]);
 
+/// Words of two vectors with even numbers, and with odd ones.
+const EVEN: [u32; LANES] = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30];
+const ODD: [u32; LANES] = [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31];
+
 const fn within_words(order: [u8; 4]) -> [u8; 64] {
     let (mut bytes, mut at) = ([0; 64], 0);
     while at < 64 {
@@ -38,7 +42,8 @@ impl Wide {
         V4::try_new().map(Wide)
     }
 
-    /// Runs a kernel, which is compiled for these instructions if all that it calls is `#[inline(always)]`.
+    /// Runs a kernel, which is compiled for these instructions if all that it calls is `#[inline(always)]`. What calls back, as `map`
+    /// of an array does, is not: its closure must not hold an operation.
     #[inline(always)]
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         self.0.vectorize(kernel)
@@ -110,6 +115,84 @@ impl Wide {
         self.0.avx512f._mm512_cmple_epu32_mask(a, b)
     }
 
+    /// Lanes of `a` that are below those of `b`, without sign.
+    #[inline(always)]
+    pub fn below(self, a: Words, b: Words) -> u16 {
+        self.0.avx512f._mm512_cmplt_epu32_mask(a, b)
+    }
+
+    /// Lanes whose highest bit is set.
+    #[inline(always)]
+    pub fn is_negative(self, a: Words) -> u16 {
+        self.0.avx512dq._mm512_movepi32_mask(a)
+    }
+
+    /// The larger of each two, without sign.
+    #[inline(always)]
+    pub fn max(self, a: Words, b: Words) -> Words {
+        self.0.avx512f._mm512_max_epu32(a, b)
+    }
+
+    /// Adds a number to the lanes of a mask.
+    #[inline(always)]
+    pub fn add_where(self, mask: u16, a: Words, number: u32) -> Words {
+        self.0.avx512f._mm512_mask_add_epi32(a, mask, a, self.splat(number))
+    }
+
+    /// Moves the bits of each lane down by what another says.
+    #[inline(always)]
+    pub fn down_by(self, a: Words, bits: Words) -> Words {
+        self.0.avx512f._mm512_srlv_epi32(a, bits)
+    }
+
+    /// Moves the bits of each lane up by what another says.
+    #[inline(always)]
+    pub fn up_by(self, a: Words, bits: Words) -> Words {
+        self.0.avx512f._mm512_sllv_epi32(a, bits)
+    }
+
+    /// Exchanges the halves of each lane.
+    #[inline(always)]
+    pub fn exchange(self, a: Words) -> Words {
+        self.0.avx512f._mm512_rol_epi32::<16>(a)
+    }
+
+    /// Elements of a table of sixteen, of which the lowest four bits of each lane tell the number.
+    #[inline(always)]
+    pub fn look_up(self, table: Words, at: Words) -> Words {
+        self.0.avx512f._mm512_permutexvar_epi32(at, table)
+    }
+
+    /// By lane: a bit for each earlier lane that is the same.
+    #[inline(always)]
+    pub fn doubles(self, a: Words) -> Words {
+        self.0.avx512cd._mm512_conflict_epi32(a)
+    }
+
+    /// The sum of the lanes of a mask, modulo 2^32.
+    #[inline(always)]
+    pub fn sum(self, mask: u16, a: Words) -> u32 {
+        self.0.avx512f._mm512_mask_reduce_add_epi32(mask, a) as u32
+    }
+
+    /// Sixteen numbers of 64 bits as their lower and their upper halves.
+    #[inline(always)]
+    pub fn split(self, numbers: [u64; LANES]) -> [Words; 2] {
+        let [a, b]: [Words; 2] = cast(numbers);
+        let isa = self.0.avx512f;
+        [isa._mm512_permutex2var_epi32(a, cast(EVEN), b), isa._mm512_permutex2var_epi32(a, cast(ODD), b)]
+    }
+
+    /// Which of sixteen numbers are not below the one before; the first is not.
+    #[inline(always)]
+    pub fn ascending(self, numbers: [u64; LANES]) -> u16 {
+        let isa = self.0.avx512f;
+        let [a, b]: [Words; 2] = cast(numbers);
+        let before = [isa._mm512_alignr_epi64::<7>(a, isa._mm512_setzero_si512()), isa._mm512_alignr_epi64::<7>(b, a)];
+        let low = isa._mm512_cmple_epu64_mask(before[0], a);
+        u16::from(low) | u16::from(isa._mm512_cmple_epu64_mask(before[1], b)) << 8
+    }
+
     /// Lanes that have any of these bits.
     #[inline(always)]
     pub fn has(self, a: Words, bits: u32) -> u16 {
@@ -166,40 +249,103 @@ impl Wide {
         ]
     }
 
+    /// Four vectors of one quarter each as one.
+    #[inline(always)]
+    fn quarters(self, [a, b, c, d]: [__m128i; 4]) -> Words {
+        let isa = self.0.avx512f;
+        let two = isa._mm512_inserti32x4::<1>(isa._mm512_castsi128_si512(a), b);
+        isa._mm512_inserti32x4::<3>(isa._mm512_inserti32x4::<2>(two, c), d)
+    }
+
+    /// Two vectors of one half each as one.
+    #[inline(always)]
+    fn halved(self, a: __m256i, b: __m256i) -> Words {
+        self.0.avx512f._mm512_inserti64x4::<1>(self.0.avx512f._mm512_castsi256_si512(a), b)
+    }
+
+    /// Words of four rows: a quarter of `order` is one column, of which the first two words are taken.
+    #[inline(always)]
+    fn columns_of_rows(self, order: Words, [a, b, c, d]: [Words; 4]) -> Words {
+        let isa = self.0.avx512f;
+        let (low, high) = (isa._mm512_permutex2var_epi32(a, order, b), isa._mm512_permutex2var_epi32(c, order, d));
+        isa._mm512_unpacklo_epi64(low, high)
+    }
+
+    /// The first and third quarters of both, and the second and fourth.
+    #[inline(always)]
+    fn apart(self, low: Words, high: Words) -> [Words; 2] {
+        let isa = self.0.avx512f;
+        [isa._mm512_shuffle_i32x4::<0x88>(low, high), isa._mm512_shuffle_i32x4::<0xdd>(low, high)]
+    }
+
+    /// The lower halves of both, and the upper ones.
+    #[inline(always)]
+    fn together(self, a: Words, b: Words) -> [Words; 2] {
+        let isa = self.0.avx512f;
+        [isa._mm512_shuffle_i32x4::<0x44>(a, b), isa._mm512_shuffle_i32x4::<0xee>(a, b)]
+    }
+
     /// Sixteen rows of four words as four columns.
     #[inline(always)]
     pub fn columns_of_four(self, row: impl Fn(usize) -> __m128i) -> [Words; 4] {
-        let isa = self.0.avx512f;
-        let quarters = |i: usize| {
-            let two = isa._mm512_inserti32x4::<1>(isa._mm512_castsi128_si512(row(i)), row(4 + i));
-            isa._mm512_inserti32x4::<3>(isa._mm512_inserti32x4::<2>(two, row(8 + i)), row(12 + i))
-        };
-        self.turn([quarters(0), quarters(1), quarters(2), quarters(3)])
+        let mut vectors = [self.splat(0); 4];
+        for (i, vector) in vectors.iter_mut().enumerate() {
+            *vector = self.quarters([row(i), row(4 + i), row(8 + i), row(12 + i)]);
+        }
+        self.turn(vectors)
+    }
+
+    /// Four words, at these positions, of sixteen rows as four columns.
+    #[inline(always)]
+    pub fn columns_at(self, places: [u32; 4], row: impl Fn(usize) -> Words) -> [Words; 4] {
+        let [a, b, c, d] = places;
+        let order = cast([a, a + 16, 0, 0, b, b + 16, 0, 0, c, c + 16, 0, 0, d, d + 16, 0, 0]);
+        let mut vectors = [self.splat(0); 4];
+        for (i, vector) in vectors.iter_mut().enumerate() {
+            *vector = self.columns_of_rows(order, [row(4 * i), row(4 * i + 1), row(4 * i + 2), row(4 * i + 3)]);
+        }
+        let [p, q, r, s] = vectors;
+        let ([low, other_low], [high, other_high]) = (self.together(p, q), self.together(r, s));
+        let ([a, b], [c, d]) = (self.apart(low, high), self.apart(other_low, other_high));
+        [a, b, c, d]
     }
 
     /// Sixteen rows of eight words as eight columns.
     #[inline(always)]
     pub fn columns_of_eight(self, row: impl Fn(usize) -> __m256i) -> [Words; 8] {
-        let isa = self.0.avx512f;
-        let halves = |i: usize| isa._mm512_inserti64x4::<1>(isa._mm512_castsi256_si512(row(i)), row(4 + i));
-        let [a, b, c, d] = self.turn([halves(0), halves(1), halves(2), halves(3)]);
-        let [e, f, g, h] = self.turn([halves(8), halves(9), halves(10), halves(11)]);
-        let even = |low, high| isa._mm512_shuffle_i32x4::<0x88>(low, high);
-        let odd = |low, high| isa._mm512_shuffle_i32x4::<0xdd>(low, high);
-        [even(a, e), even(b, f), even(c, g), even(d, h), odd(a, e), odd(b, f), odd(c, g), odd(d, h)]
+        let mut vectors = [[self.splat(0); 4]; 2];
+        for (half, vectors) in vectors.iter_mut().enumerate() {
+            for (i, vector) in vectors.iter_mut().enumerate() {
+                *vector = self.halved(row(8 * half + i), row(8 * half + 4 + i));
+            }
+        }
+        let ([a, b, c, d], [e, f, g, h]) = (self.turn(vectors[0]), self.turn(vectors[1]));
+        let ([a, e], [b, f], [c, g], [d, h]) = (self.apart(a, e), self.apart(b, f), self.apart(c, g), self.apart(d, h));
+        [a, b, c, d, e, f, g, h]
     }
 
     /// Eight columns as rows of eight words, two to a vector: rows 0 and 4, 1 and 5, 2 and 6, 3 and 7, and the same from 8 on.
     /// [`Wide::FIRST`] and [`Wide::SECOND`] tell where the words of the two lie.
     #[inline(always)]
     pub fn rows_of_eight(self, columns: [Words; 8]) -> [Words; 8] {
-        let isa = self.0.avx512f;
         let [a, b, c, d, e, f, g, h] = columns;
-        let low = |x, y| isa._mm512_shuffle_i32x4::<0x44>(x, y);
-        let high = |x, y| isa._mm512_shuffle_i32x4::<0xee>(x, y);
-        let [p, q, r, s] = self.turn([low(a, e), low(b, f), low(c, g), low(d, h)]);
-        let [t, u, v, w] = self.turn([high(a, e), high(b, f), high(c, g), high(d, h)]);
+        let ([a, e], [b, f], [c, g], [d, h]) =
+            (self.together(a, e), self.together(b, f), self.together(c, g), self.together(d, h));
+        let ([p, q, r, s], [t, u, v, w]) = (self.turn([a, b, c, d]), self.turn([e, f, g, h]));
         [p, q, r, s, t, u, v, w]
+    }
+
+    /// Sixteen columns, in two halves, as rows.
+    #[inline(always)]
+    pub fn rows_of_sixteen(self, halves: [[Words; 8]; 2]) -> [Words; LANES] {
+        let [low, high] = halves;
+        let (low, high) = (self.rows_of_eight(low), self.rows_of_eight(high));
+        let mut rows = [self.splat(0); LANES];
+        for (pair, (low, high)) in low.into_iter().zip(high).enumerate() {
+            let at = pair / 4 * 8 + pair % 4;
+            [rows[at], rows[at + 4]] = self.apart(low, high);
+        }
+        rows
     }
 
     /// Where the words of the first row of [`Wide::rows_of_eight`] lie.
@@ -220,13 +366,43 @@ mod tests {
     struct Turns(Wide);
 
     impl Kernel for Turns {
-        type Output = ([Words; 4], [Words; 8], [Words; 8]);
+        type Output = ([Words; 4], [Words; 4], [Words; 8], [Words; 8], [Words; LANES]);
 
         #[inline(always)]
         fn call(self) -> Self::Output {
+            let four = self.0.columns_of_four(|r| cast(row::<4>(r)));
+            let at = self.0.columns_at([3, 0, 15, 9], |r| cast(row::<LANES>(r)));
             let eight = self.0.columns_of_eight(|r| cast(row::<8>(r)));
-            (self.0.columns_of_four(|r| cast(row::<4>(r))), eight, self.0.rows_of_eight(eight))
+            let rest = self.0.columns_of_eight(|r| cast(row::<8>(r).map(|word| word + 8)));
+            (four, at, eight, self.0.rows_of_eight(eight), self.0.rows_of_sixteen([eight, rest]))
         }
+    }
+
+    struct Numbers(Wide, [u64; LANES]);
+
+    impl Kernel for Numbers {
+        type Output = ([Words; 2], u16);
+
+        #[inline(always)]
+        fn call(self) -> Self::Output {
+            (self.0.split(self.1), self.0.ascending(self.1))
+        }
+    }
+
+    #[test]
+    fn numbers_of_64_bits_are_split_and_compared_with_those_before() {
+        let Some(wide) = Wide::of_this_processor() else {
+            eprintln!("skipped: this processor has no AVX-512");
+            return;
+        };
+        let numbers: [u64; LANES] = std::array::from_fn(|i| (i as u64) << 33 | (100 - i as u64));
+        let numbers = numbers.map(|n| if n >> 33 == 5 || n >> 33 == 8 { n - (3 << 33) } else { n });
+        let (split, ascending) = wide.run(Numbers(wide, numbers));
+        assert_eq!(
+            split.map(cast::<Words, [u32; LANES]>),
+            [numbers.map(|n| n as u32), numbers.map(|n| (n >> 32) as u32)]
+        );
+        assert_eq!(ascending, !(1 << 5 | 1 << 8));
     }
 
     #[test]
@@ -235,10 +411,16 @@ mod tests {
             eprintln!("skipped: this processor has no AVX-512");
             return;
         };
-        let (four, eight, rows) = wide.run(Turns(wide));
+        let (four, at, eight, rows, whole) = wide.run(Turns(wide));
         let column = |w: usize| -> [u32; LANES] { std::array::from_fn(|r| (100 * r + w) as u32) };
         for (w, words) in four.into_iter().enumerate() {
             assert_eq!(cast::<Words, [u32; LANES]>(words), column(w));
+        }
+        for (w, words) in [3, 0, 15, 9].into_iter().zip(at) {
+            assert_eq!(cast::<Words, [u32; LANES]>(words), column(w));
+        }
+        for (r, words) in whole.into_iter().enumerate() {
+            assert_eq!(cast::<Words, [u32; LANES]>(words), row(r));
         }
         for (w, words) in eight.into_iter().enumerate() {
             assert_eq!(cast::<Words, [u32; LANES]>(words), column(w));

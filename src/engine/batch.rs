@@ -22,6 +22,8 @@ pub struct Batch {
     pub(super) times: Box<[Now; BATCH]>,
     pub(super) lengths: Box<[u32; BATCH]>,
     pub(super) decisions: Box<[Decision; BATCH]>,
+    /// Bit i: packet i has another outcome of parsing than a key.
+    pub(super) keyless: u64,
     count: usize,
 }
 
@@ -41,6 +43,7 @@ impl Batch {
             times: Box::new([Now(0); BATCH]),
             lengths: Box::new([0; BATCH]),
             decisions: Box::new([UNDECIDED; BATCH]),
+            keyless: 0,
             count: 0,
         }
     }
@@ -48,7 +51,7 @@ impl Batch {
     /// Forgets the packets, keeps the memory.
     #[inline]
     pub fn clear(&mut self) {
-        self.count = 0;
+        (self.count, self.keyless) = (0, 0);
     }
 
     /// Packets held.
@@ -75,6 +78,7 @@ impl Batch {
         let at = self.count;
         let key = self.keys.get_mut(at)?;
         self.parsed[at] = parse(frame, direction, options, key, &mut self.quotes[at]);
+        self.keyless |= u64::from(self.parsed[at] != Parsed::Key) << at;
         self.times[at] = now;
         self.lengths[at] = frame.len() as u32;
         self.count += 1;
@@ -99,7 +103,7 @@ impl Batch {
                 }
                 continue;
             };
-            parse_sixteen(frames, options, Rows { keys, quotes, parsed });
+            self.keyless |= u64::from(parse_sixteen(frames, options, Rows { keys, quotes, parsed })) << at;
             let columns = self.times.iter_mut().zip(self.lengths.iter_mut()).skip(at);
             for ((time, length), frame) in columns.zip(frames) {
                 (*time, *length) = (frame.time, frame.bytes.len() as u32);
@@ -110,16 +114,17 @@ impl Batch {
 
     /// Keeps the rows whose bits are set, in their order, and takes back the others: frames that other workers own.
     pub fn keep(&mut self, positions: u64) {
-        let mut count = 0;
+        let (mut count, mut keyless) = (0, 0);
         for at in (0..self.count).filter(|at| positions >> at & 1 == 1) {
             self.keys[count] = self.keys[at];
             self.quotes[count] = self.quotes[at];
             self.parsed[count] = self.parsed[at];
             self.times[count] = self.times[at];
             self.lengths[count] = self.lengths[at];
+            keyless |= (self.keyless >> at & 1) << count;
             count += 1;
         }
-        self.count = count;
+        (self.count, self.keyless) = (count, keyless);
     }
 
     /// The key of a packet.

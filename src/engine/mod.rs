@@ -132,7 +132,7 @@ impl Engine {
     /// batch equals the same packets one by one.
     pub fn process<T: Trace>(&mut self, batch: &mut Batch, trace: &mut T) {
         let count = batch.len();
-        self.flows.probe(&batch.keys[..count], &batch.parsed[..count], &mut self.probes);
+        self.flows.probe(&batch.keys[..], count, batch.keyless, &mut self.probes);
         self.ahead.begin();
         // Whoever listens wants to hear what the stateless layers say of every packet.
         let may_pass = !T::LISTENS || !self.program.has_stateless;
@@ -159,10 +159,9 @@ impl Engine {
     /// Passes the packets from `first` on that keep the state of their flow, up to one that does not; returns how many.
     #[inline]
     fn pass(&mut self, batch: &mut Batch, first: usize, count: usize) -> usize {
-        let (keys, times, lengths) = (&batch.keys[..count], &batch.times[..count], &batch.lengths[..count]);
-        let packets = Packets { keys, times, lengths };
+        let packets = Packets { keys: &batch.keys[..], times: &batch.times[..], lengths: &batch.lengths[..] };
         let needs_memory = self.program.has_stateless;
-        let (passed, tallies) = self.flows.pass(first, &self.probes, packets, &mut self.now, needs_memory);
+        let (passed, tallies) = self.flows.pass(first, count, &self.probes, packets, &mut self.now, needs_memory);
         batch.decisions[first..first + passed].fill(ESTABLISHED);
         self.counters.count_many(Direction::Inbound, ESTABLISHED, tallies[0]);
         self.counters.count_many(Direction::Outbound, ESTABLISHED, tallies[1]);

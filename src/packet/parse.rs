@@ -151,10 +151,11 @@ pub struct Rows<'a> {
 /// So few frames are parsed one by one.
 const FEW: usize = 3;
 
-/// Parses up to sixteen frames, each as [`parse()`] does. Rows behind the last frame mean nothing afterwards. Cost: the plain ones
-/// are parsed at once where the processor has AVX-512; the others O(headers) each.
+/// Parses up to sixteen frames, each as [`parse()`] does. Bit i says that frame i has another outcome than [`Parsed::Key`]. Rows
+/// behind the last frame mean nothing afterwards. Cost: the plain ones are parsed at once where the processor has AVX-512; the
+/// others O(headers) each.
 #[inline]
-pub fn parse_sixteen(frames: &[Arrival<'_>], options: &Options, rows: Rows<'_>) {
+pub fn parse_sixteen(frames: &[Arrival<'_>], options: &Options, rows: Rows<'_>) -> u16 {
     let Rows { keys, quotes, parsed } = rows;
     let wide = if frames.len() <= FEW || options.verify_l4_checksum { None } else { Wide::of_this_processor() };
     let all = if frames.len() < LANES { (1 << frames.len()) - 1 } else { u16::MAX };
@@ -163,6 +164,7 @@ pub fn parse_sixteen(frames: &[Arrival<'_>], options: &Options, rows: Rows<'_>) 
         None => all,
     };
     parsed.fill(Parsed::Key);
+    let mut keyless = 0;
     while others != 0 {
         let lane = others.trailing_zeros() as usize % LANES;
         if let Some(&Arrival { bytes, direction, .. }) = frames.get(lane) {
@@ -171,9 +173,11 @@ pub fn parse_sixteen(frames: &[Arrival<'_>], options: &Options, rows: Rows<'_>) 
                 Some(_) => parse_any(bytes, direction, options, key, quote),
                 None => parse(bytes, direction, options, key, quote),
             };
+            keyless |= u16::from(parsed[lane] != Parsed::Key) << lane;
         }
         others &= others - 1;
     }
+    keyless
 }
 
 /// Parses a frame of any kind. Stands apart so that the loop around the plain ones stays small.

@@ -97,8 +97,10 @@ impl Kernel for Parse<'_, '_> {
         let (is_tcp, is_udp) = (wide.is(number, u32::from(protocol::TCP)), wide.is(number, u32::from(protocol::UDP)));
         // Bytes of the segment; below 0 it is far beyond any frame.
         let length = wide.subtract(wide.only(wide.reverse(version), 0xffff), wide.splat(NETWORK as u32));
-        let words = [version, fragment, transport, src, dst].map(|words| wide.halves(words));
-        let header_sum = words.into_iter().fold(wide.splat(0), |sum, words| wide.add(sum, words));
+        let mut header_sum = wide.halves(version);
+        for words in [fragment, transport, src, dst] {
+            header_sum = wide.add(header_sum, wide.halves(words));
+        }
         let is_plain = wide.is(wide.only(link, 0xffff_0000), 0x0008_0000)
             & wide.is(wide.only(version, 0xff), 0x45)
             & !wide.has(fragment, 0xff3f_0000)
@@ -211,11 +213,12 @@ mod tests {
                     let (mut keys, mut quotes, mut parsed) =
                         ([Key::EMPTY; LANES], [Tuple::default(); LANES], [Parsed::Key; LANES]);
                     let rows = Rows { keys: &mut keys, quotes: &mut quotes, parsed: &mut parsed };
-                    parse_sixteen(&arrivals, &options, rows);
+                    let keyless = parse_sixteen(&arrivals, &options, rows);
                     for (i, frame) in group.iter().enumerate() {
                         let (mut key, mut quote) = (Key::EMPTY, Tuple::default());
                         let alone = parse_one(frame, direction, &options, &mut key, &mut quote);
                         assert_eq!((parsed[i], keys[i]), (alone, key), "{frame:02x?}");
+                        assert_eq!(keyless >> i & 1 == 1, alone != Parsed::Key);
                         let is_plain = alone == Parsed::Key && key.vlan == [Key::NO_VLAN; 2];
                         if is_plain { plain += 1 } else { others += 1 }
                     }

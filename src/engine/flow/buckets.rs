@@ -15,6 +15,7 @@ use pulp::core_arch::x86::Sse2;
 
 use crate::base::pages::Pages;
 use crate::base::prefetch::prefetch;
+use crate::base::wide::Wide;
 
 /// Words of a line, the first of which counts.
 const WORDS: usize = 16;
@@ -38,6 +39,12 @@ impl Line {
         let is_it = |words| sse2._mm_cmpeq_epi32(sse2._mm_and_si128(words, mask), wanted);
         let (low, high) = (sse2._mm_packs_epi32(is_it(a), is_it(b)), sse2._mm_packs_epi32(is_it(c), is_it(d)));
         sse2._mm_movemask_epi8(sse2._mm_packs_epi16(low, high)) as u32 & !1
+    }
+
+    /// The same by fewer instructions.
+    #[inline(always)]
+    fn matches_at_once(&self, wide: Wide, mask: u32, wanted: u32) -> u32 {
+        u32::from(wide.is(wide.only(cast(self.words), mask), wanted)) & !1
     }
 }
 
@@ -125,13 +132,13 @@ impl Buckets {
 }
 
 /// The bucket of this many that an entry goes to first.
-#[inline]
+#[inline(always)]
 fn home(buckets: usize, hash: u64) -> usize {
     (((hash >> 32) * buckets as u64) >> 32) as usize
 }
 
 /// The tag of a word with this hash.
-#[inline]
+#[inline(always)]
 fn tag(tags: u32, hash: u64) -> u32 {
     let tag = hash as u32 & tags;
     if tag == 0 { tags & tags.wrapping_neg() } else { tag }
@@ -146,7 +153,7 @@ pub(super) struct View<'a> {
 
 impl View<'_> {
     /// Fetches the home bucket of a hash.
-    #[inline]
+    #[inline(always)]
     pub fn prefetch(&self, hash: u64) {
         if let Some(line) = self.lines.get(home(self.lines.len(), hash)) {
             prefetch(line);
@@ -154,10 +161,21 @@ impl View<'_> {
     }
 
     /// The slot of the first entry with this hash's tag in its home bucket, or else `none`.
-    #[inline]
+    #[inline(always)]
     pub fn candidate(&self, hash: u64, none: u32) -> u32 {
+        self.candidate_by(hash, none, Line::matches)
+    }
+
+    /// The same by fewer instructions.
+    #[inline(always)]
+    pub fn candidate_at_once(&self, wide: Wide, hash: u64, none: u32) -> u32 {
+        self.candidate_by(hash, none, |line, mask, wanted| line.matches_at_once(wide, mask, wanted))
+    }
+
+    #[inline(always)]
+    fn candidate_by(&self, hash: u64, none: u32, matches: impl Fn(&Line, u32, u32) -> u32) -> u32 {
         let Some(line) = self.lines.get(home(self.lines.len(), hash)) else { return none };
-        let found = line.matches(self.tags, tag(self.tags, hash));
+        let found = matches(line, self.tags, tag(self.tags, hash));
         // Without a match 32 bits count as zero: the first word is looked at and not used.
         let word = line.words[found.trailing_zeros() as usize % WORDS];
         if found == 0 { none } else { word & !self.tags }

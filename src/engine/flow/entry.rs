@@ -87,10 +87,10 @@ pub(super) struct Entry {
 
 const _: () = assert!(size_of::<Entry>() == 64, "an entry is one cache line");
 
-const LOW_INITIATOR: u8 = 4;
-const PICKED_UP: u8 = 8;
-const GROUPS_ONLY: u8 = 16;
-const KEY_BITS: u8 = IS_V6 | LOW_ASKS;
+pub(super) const LOW_INITIATOR: u8 = 4;
+pub(super) const PICKED_UP: u8 = 8;
+pub(super) const GROUPS_ONLY: u8 = 16;
+pub(super) const KEY_BITS: u8 = IS_V6 | LOW_ASKS;
 
 /// Four bits of a window scale; 15 stands for none.
 const fn scale_bits(scale: u8) -> u8 {

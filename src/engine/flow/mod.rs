@@ -7,6 +7,7 @@ mod buckets;
 mod burst;
 mod entry;
 pub mod key;
+mod sixteen;
 mod state;
 pub mod table;
 pub mod tcp;

@@ -6,7 +6,7 @@
 
 use bytemuck::Zeroable;
 
-use super::buckets::Buckets;
+use super::buckets::{Buckets, View};
 use super::entry::Entry;
 pub use super::entry::Flow;
 use super::key::{Beyond, FlowKey};
@@ -29,24 +29,58 @@ const AHEAD: usize = 8;
 const RECENT: usize = 16;
 
 /// A key of a burst, and where its flow is: [`Table::locate`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(align(64))]
+///
+/// ```text
+///  0      8       12     14     15      16     24     28     32        56     64
+///  | ends | ports | kind | low? | key?  | hash | slot |      | beyond  |      |
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, Zeroable)]
+#[repr(C, align(64))]
 pub struct Row {
-    /// Whose slot is wanted.
-    pub key: FlowKey,
-    /// Whether the packet's sender is the lower end of the key.
-    pub is_low: bool,
-    /// Whether the packet can belong to a flow by its own key.
-    pub has_key: bool,
-    /// Where the flow is, expired or not, or [`NIL`].
-    pub slot: u32,
+    /// The fields of the key whose slot is wanted.
+    ends: u64,
+    ports: u32,
+    kind: u16,
+    is_low: u8,
+    has_key: u8,
     /// Keyed hash of the key.
     pub hash: u64,
+    /// Where the flow is, expired or not, or [`NIL`].
+    pub slot: u32,
+    _unused: u32,
+    beyond: Beyond,
+    _empty: u64,
 }
 
 impl Row {
     /// A row of no packet.
-    pub const EMPTY: Row = Row { key: FlowKey::NOBODY, is_low: false, has_key: false, slot: NIL, hash: 0 };
+    pub const EMPTY: Row = Row { has_key: 0, ..Row::of(FlowKey::NOBODY, false) };
+
+    /// The row of a packet with this key, whose sender is its lower end or not.
+    #[inline(always)]
+    pub const fn of(key: FlowKey, is_low: bool) -> Row {
+        let FlowKey { ends, ports, kind, beyond } = key;
+        let is_low = is_low as u8;
+        Row { ends, ports, kind, is_low, has_key: 1, hash: 0, slot: NIL, _unused: 0, beyond, _empty: 0 }
+    }
+
+    /// Whose slot is wanted.
+    #[inline(always)]
+    pub const fn key(&self) -> FlowKey {
+        FlowKey { ends: self.ends, ports: self.ports, kind: self.kind, beyond: self.beyond }
+    }
+
+    /// Whether the packet's sender is the lower end of the key.
+    #[inline(always)]
+    pub const fn is_low(&self) -> bool {
+        self.is_low != 0
+    }
+
+    /// Whether the packet can belong to a flow by its own key.
+    #[inline(always)]
+    pub const fn has_key(&self) -> bool {
+        self.has_key != 0
+    }
 }
 
 /// The table.
@@ -185,7 +219,7 @@ impl Table {
     /// Hashes the key of a row and fetches its bucket: the first phase of three, then [`Table::locate`].
     #[inline(always)]
     pub fn aim(&self, row: &mut Row) {
-        row.hash = row.key.hash(self.seed);
+        row.hash = row.key().hash(self.seed);
         self.buckets.view().prefetch(row.hash);
     }
 
@@ -193,29 +227,42 @@ impl Table {
     /// compare those. So the cache misses of a burst overlap; taken one at a time each would be waited for.
     #[inline]
     pub fn locate(&mut self, rows: &mut [Row]) {
+        self.locate_by(rows, |buckets, hash| buckets.candidate(hash, NIL));
+    }
+
+    /// The same with another way to look at a bucket.
+    #[inline(always)]
+    pub(super) fn locate_by(&mut self, rows: &mut [Row], candidate: impl Fn(&View<'_>, u64) -> u32) {
         (self.located, self.recent) = (self.changes, [0; RECENT]);
         let (buckets, entries, beyond): (_, &[Entry], &[Beyond]) = (self.buckets.view(), &self.entries, &self.beyond);
         for row in rows.iter_mut() {
-            row.slot = buckets.candidate(row.hash, NIL);
+            row.slot = candidate(&buckets, row.hash);
             if let Some(entry) = entries.get(row.slot as usize) {
                 prefetch(entry);
             }
-            if row.key.is_v6()
+            if row.key().is_v6()
                 && let Some(beyond) = beyond.get(row.slot as usize)
             {
                 prefetch(beyond);
             }
         }
         for row in rows.iter_mut() {
+            let key = row.key();
             let is_it = |slot: u32| {
-                let is_like = entries.get(slot as usize).is_some_and(|entry| entry.resembles(&row.key));
-                is_like && (!row.key.is_v6() || beyond.get(slot as usize) == Some(&row.key.beyond))
+                let is_like = entries.get(slot as usize).is_some_and(|entry| entry.resembles(&key));
+                is_like && (!key.is_v6() || beyond.get(slot as usize) == Some(&key.beyond))
             };
             // A candidate may be another flow with the same tag, and a flow may live away from home.
             if !is_it(row.slot) {
                 row.slot = buckets.find(row.hash, is_it).unwrap_or(NIL);
             }
         }
+    }
+
+    /// The buckets for reading and the seed of the hash; taken once for a burst.
+    #[inline(always)]
+    pub(super) fn hashing(&self) -> (View<'_>, [u64; 2]) {
+        (self.buckets.view(), self.seed)
     }
 
     /// Whether the entry in a slot has this key.

@@ -205,7 +205,7 @@ pub fn opened(key: &Key) -> Windows {
 }
 
 /// The oldest acknowledgement that is not too old lies this many bytes behind, or the sender's window if that is larger.
-const MAX_ACK_LAG: u32 = 66_000;
+pub(super) const MAX_ACK_LAG: u32 = 66_000;
 
 /// Checks a segment against the record; the record after it if it is in the window, `None` if it is not. `max_ack_lag` of
 /// RFC-less practice is 66,000 bytes, as in nf_conntrack_proto_tcp.c.

@@ -1,0 +1,153 @@
+use super::*;
+use crate::engine::flow::{Allowed, FlowSettings, Flows, Packets, Probes};
+use crate::engine::judge::Track;
+use crate::packet::Tuple;
+
+const BURST: usize = 64;
+/// Not a whole number of sixteens.
+const COUNT: usize = 61;
+
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+
+    fn one_in(&mut self, many: u64) -> bool {
+        self.below(many) == 0
+    }
+}
+
+/// A packet of one of some flows: TCP, UDP, SCTP, ICMP, both families; mostly such as keeps the state of its flow.
+fn packet(dice: &mut Dice, flows: u64) -> Key {
+    let n = dice.below(flows);
+    let is_back = dice.one_in(2);
+    let protocol = [6, 6, 17, 6, 17, 132, 1, 6, 17, 47][n as usize % 10];
+    let is_v6 = n % 7 == 3 && protocol != 1;
+    let address = |end: u128| {
+        if is_v6 { 0x2001_0db8 << 96 | end << 70 | u128::from(n) << 40 | end } else { u128::from(n) << 8 | end }
+    };
+    let (mut src, mut dst, mut sport, mut dport) =
+        (address(12 - u128::from(n % 3) * 5), address(6), 1000 + n as u16, 80);
+    if is_back {
+        (src, dst, sport, dport) = (dst, src, dport, sport);
+    }
+    let is_tcp = protocol == 6;
+    let mut bits = KeyBits::L4 | if is_back { KeyBits::OUTBOUND } else { 0 } | if is_v6 { KeyBits::V6 } else { 0 };
+    if dice.one_in(40) {
+        bits |= [KeyBits::NO_WINDOW, KeyBits::OUTBOUND, KeyBits::FIRST_FRAGMENT, KeyBits::LATER_FRAGMENT]
+            [dice.below(4) as usize];
+    }
+    let tcp_flags = if dice.one_in(30) { dice.below(256) as u8 } else { flag::ACK | [0, 8][dice.below(2) as usize] };
+    let near = |dice: &mut Dice, base: u32| match dice.below(40) {
+        0 => dice.below(1 << 32) as u32,
+        1 => base.wrapping_sub(dice.below(70_000) as u32),
+        _ => base.wrapping_add(dice.below(300) as u32),
+    };
+    let (seq, ack) = if is_back { (2_000, u32::MAX - 100) } else { (u32::MAX - 100, 2_000) };
+    let (sport, dport) = if protocol == 1 { (7, if is_back { 0 } else { 8 << 8 }) } else { (sport, dport) };
+    Key {
+        src,
+        dst,
+        sport,
+        dport,
+        protocol,
+        tcp_flags: if is_tcp { tcp_flags } else { 0 },
+        bits: KeyBits(bits),
+        seq: if is_tcp { near(dice, seq) } else { 0 },
+        ack: if is_tcp { near(dice, ack) } else { 0 },
+        window: if is_tcp { dice.below(1 << 16) as u16 >> dice.below(16) } else { 0 },
+        payload: dice.below(200) as u16,
+        ..Key::EMPTY
+    }
+}
+
+struct Two {
+    flows: Flows,
+    probes: Probes,
+    now: Now,
+}
+
+impl Two {
+    fn new() -> Two {
+        let settings = FlowSettings { capacity: 200, ..FlowSettings::default() };
+        Two { flows: Flows::new(&settings, [3, 4]), probes: Probes::default(), now: Now(0) }
+    }
+
+    /// What a packet does that does not pass: its plan is carried out.
+    fn alone(&mut self, at: usize, key: &Key, time: Now, bytes: u32) {
+        self.now = self.now.at_least(time);
+        let look = self.flows.look_probed(at, &self.probes, key, &Tuple::default(), self.now);
+        let allowed = Allowed { track: Track::Full, now: self.now, bytes };
+        let _ = self.flows.commit(look.plan, allowed);
+        self.flows.remember(at, &self.probes, key);
+    }
+}
+
+/// One table gets its packets at once, another one the same packets one by one.
+#[test]
+fn sixteen_packets_change_what_each_changes_alone() {
+    if Wide::of_this_processor().is_none() {
+        eprintln!("skipped: this processor has no AVX-512");
+        return;
+    }
+    let (mut dice, mut together, mut alone) = (Dice(7), Two::new(), Two::new());
+    let (mut passed, mut refused, mut clock, mut longest) = (0, 0, 1_000_000_000u64, 0);
+    for burst in 0..4_000 {
+        let flows = [150, 20, 60][burst % 3];
+        let mut keys = [Key::EMPTY; BURST];
+        keys.fill_with(|| packet(&mut dice, flows));
+        let mut times = [Now(0); BURST];
+        times.fill_with(|| {
+            clock += if dice.one_in(20) { dice.below(1 << 20) } else { 0 };
+            Now(if dice.one_in(100) { clock - dice.below(1_000_000) } else { clock })
+        });
+        clock += if dice.one_in(50) { dice.below(200_000_000_000) } else { 1 << 20 };
+        let lengths: [u32; BURST] = std::array::from_fn(|_| 60 + dice.below(1 << 27) as u32);
+        let keyless = if dice.one_in(4) { 1 << dice.below(64) } else { 0 };
+        let needs_memory = dice.one_in(3);
+        together.flows.probe(&keys, COUNT, keyless, &mut together.probes);
+        alone.flows.probe(&keys[..COUNT], COUNT, keyless, &mut alone.probes);
+        let news = |probes: &Probes| (0..COUNT).map(|at| probes.is_new(at)).collect::<Vec<_>>();
+        assert_eq!(news(&together.probes), news(&alone.probes));
+        let packets = Packets { keys: &keys, times: &times, lengths: &lengths };
+        let mut at = 0;
+        while at < COUNT {
+            let (count, tallies) =
+                together.flows.pass(at, COUNT, &together.probes, packets, &mut together.now, needs_memory);
+            let (mut single, mut sum) = (0, [Tally::default(); 2]);
+            while at + single < COUNT {
+                let next = at + single;
+                let (count, tallies) =
+                    alone.flows.pass(next, next + 1, &alone.probes, packets, &mut alone.now, needs_memory);
+                if count == 0 {
+                    break;
+                }
+                sum.iter_mut().zip(tallies).for_each(|(sum, tally)| sum.add(tally));
+                single += 1;
+            }
+            assert_eq!((count, tallies, together.now), (single, sum, alone.now), "burst {burst} from {at}");
+            (passed, longest, at) = (passed + count, longest.max(count), at + count);
+            if at < COUNT {
+                refused += 1;
+                together.alone(at, &keys[at], times[at], lengths[at]);
+                alone.alone(at, &keys[at], times[at], lengths[at]);
+                at += 1;
+            }
+        }
+        assert!(together.flows.table().iter().eq(alone.flows.table().iter()), "burst {burst}");
+        let revalidates = dice.one_in(100).then(|| dice.one_in(2));
+        for two in [&mut together, &mut alone] {
+            two.flows.expire(two.now, 200);
+            if let Some(revalidates) = revalidates {
+                two.flows.adopt(revalidates);
+            }
+        }
+    }
+    assert!(
+        passed > 20_000 && refused > 20_000 && longest > 16,
+        "{passed} passed, {refused} did not, {longest} at once"
+    );
+}
