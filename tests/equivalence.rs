@@ -73,7 +73,7 @@ fn compiled_equals_reference_equals_traced() {
             };
             let standing = *dice.pick(&STANDINGS);
             let expected = reference::judge(&policy, &site, &key, standing);
-            let header = Located::alone(program.classifier.header(&key));
+            let header = Located::Alone(program.classifier.header(&key));
             let compiled = opinion_of(&program, judge(&program, &key, header, standing, &mut Alone, &mut NoTrace));
             let context = || format!("seed {seed} packet {n} {standing:?} {key:?}\n{policy:#?}\n{site:#?}");
             assert_eq!(compiled, expected, "{}", context());

@@ -13,33 +13,26 @@ use crate::packet::Key;
 /// Long lists that are asked ahead in one burst; others are asked for each packet.
 const LISTS: usize = 4;
 /// In place of a lane: none.
-const ALONE: u8 = u8::MAX;
+const NO_LANE: u8 = u8::MAX;
 
-const _: () = assert!(BATCH <= LANES && LANES < ALONE as usize);
+const _: () = assert!(BATCH <= LANES && LANES < NO_LANE as usize);
 
-/// A header, and where in the burst it stands.
+/// A header, or where it is found.
 #[derive(Clone, Copy, Debug)]
-pub struct Located {
-    header: Header,
-    lane: u8,
-}
-
-impl Located {
-    /// A header that belongs to no burst.
-    pub const fn alone(header: Header) -> Located {
-        Located { header, lane: ALONE }
-    }
-
-    /// The header.
-    pub const fn header(&self) -> Header {
-        self.header
-    }
+pub enum Located {
+    /// It belongs to no burst.
+    Alone(Header),
+    /// It is in this lane of the headers of a burst.
+    Lane(u8),
 }
 
 /// Who finds the first entry of a scope.
 pub trait LookUps {
+    /// The header itself. Cost: of one in a lane, a load for each of its fields.
+    fn header(&self, located: &Located) -> Header;
+
     /// The first entry of a scope that matches a header.
-    fn first(&mut self, classifier: &Classifier, located: Located, scope: u32) -> Option<u32>;
+    fn first(&mut self, classifier: &Classifier, located: &Located, scope: u32) -> Option<u32>;
 }
 
 /// Asks for each packet by itself.
@@ -48,8 +41,16 @@ pub struct Alone;
 
 impl LookUps for Alone {
     #[inline]
-    fn first(&mut self, classifier: &Classifier, located: Located, scope: u32) -> Option<u32> {
-        classifier.first(located.header, scope, 0)
+    fn header(&self, located: &Located) -> Header {
+        match located {
+            Located::Alone(header) => *header,
+            Located::Lane(_) => Header::default(),
+        }
+    }
+
+    #[inline]
+    fn first(&mut self, classifier: &Classifier, located: &Located, scope: u32) -> Option<u32> {
+        classifier.first(self.header(located), scope, 0)
     }
 }
 
@@ -71,7 +72,7 @@ impl Default for Ahead {
         Ahead {
             keys: Box::new([Key::EMPTY; BATCH]),
             headers: Box::default(),
-            lanes: [ALONE; BATCH],
+            lanes: [NO_LANE; BATCH],
             is_filled: false,
             asked: Box::new(std::array::from_fn(|_| (NONE, Found::default()))),
             lists: 0,
@@ -100,14 +101,14 @@ impl Ahead {
             self.fill(classifier, keys, at, is_new);
         }
         match self.lanes.get(at) {
-            Some(&lane) if lane != ALONE => Located { header: self.headers.get(usize::from(lane)), lane },
-            _ => Located::alone(keys.get(at).map_or(Header::default(), |key| classifier.header(key))),
+            Some(&lane) if lane != NO_LANE => Located::Lane(lane),
+            _ => Located::Alone(keys.get(at).map_or(Header::default(), |key| classifier.header(key))),
         }
     }
 
     fn fill(&mut self, classifier: &Classifier, keys: &[Key], from: usize, is_new: impl Fn(usize) -> bool) {
         self.is_filled = true;
-        self.lanes = [ALONE; BATCH];
+        self.lanes = [NO_LANE; BATCH];
         let mut count = 0;
         for (at, key) in keys.iter().enumerate().take(BATCH).skip(from) {
             if at == from || is_new(at) {
@@ -122,14 +123,23 @@ impl Ahead {
 
 impl LookUps for Ahead {
     #[inline]
-    fn first(&mut self, classifier: &Classifier, located: Located, scope: u32) -> Option<u32> {
-        if located.lane == ALONE || !classifier.is_long(scope) {
-            return classifier.first(located.header, scope, 0);
+    fn header(&self, located: &Located) -> Header {
+        match located {
+            Located::Alone(header) => *header,
+            Located::Lane(lane) => self.headers.get(usize::from(*lane)),
         }
+    }
+
+    #[inline]
+    fn first(&mut self, classifier: &Classifier, located: &Located, scope: u32) -> Option<u32> {
+        let lane = match located {
+            Located::Lane(lane) if classifier.is_long(scope) => usize::from(*lane),
+            _ => return classifier.first(self.header(located), scope, 0),
+        };
         let list = self.asked.iter().take(self.lists).position(|(asked, _)| *asked == scope);
         let list = match list {
             Some(list) => list,
-            None if self.lists == LISTS => return classifier.first(located.header, scope, 0),
+            None if self.lists == LISTS => return classifier.first(self.header(located), scope, 0),
             None => {
                 let list = self.lists;
                 if let Some((asked, found)) = self.asked.get_mut(list) {
@@ -140,7 +150,7 @@ impl LookUps for Ahead {
                 list
             }
         };
-        let found = self.asked.get(list)?.1.entries().get(usize::from(located.lane)).copied()?;
+        let found = self.asked.get(list)?.1.entries().get(lane).copied()?;
         (found != NONE).then_some(found)
     }
 }

@@ -96,8 +96,8 @@ impl<T: Trace, L: LookUps> Walk<'_, '_, T, L> {
         loop {
             let classifier = &self.program.classifier;
             let found = match from {
-                0 => self.ahead.first(classifier, self.header, scope),
-                _ => classifier.first(self.header.header(), scope, from),
+                0 => self.ahead.first(classifier, &self.header, scope),
+                _ => classifier.first(self.ahead.header(&self.header), scope, from),
             };
             let Some((at, entry)) = found.and_then(|at| Some((at, *self.program.entries.get(at as usize)?))) else {
                 self.trace.event(Event::Undecided { stage, subject });
@@ -353,8 +353,8 @@ fn inbound<T: Trace, L: LookUps>(
         let mut address = key.dst;
         if let Some(backend) = backends.get(turn) {
             address = backend.address;
-            let header = program.classifier.translated(walk.header.header(), family, address, backend.port);
-            walk.header = Located::alone(header);
+            let header = program.classifier.translated(walk.ahead.header(&walk.header), family, address, backend.port);
+            walk.header = Located::Alone(header);
             walk.trace.event(Event::Translated { address, port: backend.port });
         }
         if let Some(own) = &own {

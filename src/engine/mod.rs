@@ -286,7 +286,7 @@ impl Engine {
     /// Judges a flow by a program that has not seen it, as the direction that started it (GW-23). A flow that is denied ends.
     fn judge_again(&mut self, key: &Key, again: Again) -> Result<(), Decision> {
         let opening = if again.side == Side::Responder { reversed(key) } else { *key };
-        let located = Located::alone(self.program.classifier.header(&opening));
+        let located = Located::Alone(self.program.classifier.header(&opening));
         let judgement = judge(&self.program, &opening, located, Standing::New, &mut Alone, &mut NoTrace);
         if judgement.decision.verdict() == Verdict::Deny {
             self.flows.end(again.slot);

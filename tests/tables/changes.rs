@@ -22,7 +22,7 @@ fn program(policy: &Policy, site: &Site) -> Option<Program> {
 }
 
 fn result(program: &Program, key: &Key) -> (Result, u8) {
-    let header = Located::alone(program.classifier.header(key));
+    let header = Located::Alone(program.classifier.header(key));
     let judgement = judge(program, key, header, Standing::New, &mut Alone, &mut NoTrace);
     let decision = judgement.decision;
     ((decision.verdict(), decision.flow(), judgement.track), decision.logs)

@@ -206,7 +206,7 @@ fn logged(program: &Program, record: &Record, options: &Options) -> Vec<Logged> 
         FlowState::New | FlowState::Untracked => Standing::New,
     };
     let mut recorder = Recorder::default();
-    let header = Located::alone(program.classifier.header(&key));
+    let header = Located::Alone(program.classifier.header(&key));
     let judgement = judge(program, &key, header, standing, &mut Alone, &mut recorder);
     let events: Vec<Event> = recorder.events.into_iter().map(|(_, event)| event).collect();
     // Of several backends, the one that denied was reported, or the first if all allowed (GW-8).

@@ -98,10 +98,11 @@ impl Buckets {
     #[inline]
     pub fn insert(&mut self, hash: u64, slot: u32) {
         let word = tag(self.tags, hash) | slot;
-        let mut bucket = self.home(hash);
-        for _ in 0..self.lines.len() {
-            let next = self.next(bucket);
-            let Some(line) = self.lines.get_mut(bucket) else { return };
+        let lines: &mut [Line] = &mut self.lines;
+        let mut bucket = home(lines.len(), hash);
+        for _ in 0..lines.len() {
+            let next = if bucket + 1 < lines.len() { bucket + 1 } else { 0 };
+            let Some(line) = lines.get_mut(bucket) else { return };
             let empty = line.matches(u32::MAX, 0);
             if empty != 0 {
                 line.words[empty.trailing_zeros() as usize % WORDS] = word;

@@ -117,27 +117,26 @@ impl Flows {
     pub fn probe(&mut self, keys: &[Key], count: usize, keyless: u64, probes: &mut Probes) {
         let count = count.min(keys.len()).min(BATCH);
         let Probes { rows, slots, lows, news, changes } = probes;
+        *changes = self.table.changes();
         match Wide::of_this_processor() {
             Some(wide) if count > FEW && keys.len().is_multiple_of(LANES) => {
-                let (table, rows) = (&mut self.table, &mut rows[..]);
-                *lows = wide.run(Find { wide, table, keys, keyless, count, rows });
+                let (table, rows, slots) = (&mut self.table, &mut rows[..], &mut slots[..]);
+                (*lows, *news) = wide.run(Find { wide, table, keys, keyless, count, rows, slots });
             }
             _ => {
-                *lows = 0;
+                (*lows, *news) = (0, 0);
                 for (at, (row, key)) in rows.iter_mut().zip(keys).enumerate().take(count) {
                     *row = row_of(key, keyless >> at & 1 == 0);
                     *lows |= u64::from(row.is_low()) << at;
                     self.table.aim(row);
                 }
                 self.table.locate(&mut rows[..count]);
+                for (at, (row, slot)) in rows.iter().zip(slots).enumerate().take(count) {
+                    *slot = row.slot;
+                    *news |= row.is_new() << at;
+                }
             }
         }
-        *news = 0;
-        for (at, (row, slot)) in rows.iter().zip(slots).enumerate().take(count) {
-            *slot = row.slot;
-            *news |= u64::from(row.has_key() && row.slot == NIL) << at;
-        }
-        *changes = self.table.changes();
     }
 
     /// The slot of a row, as the packets before it have left the table.

@@ -179,6 +179,14 @@ impl Entry {
         is_same & !self.is_empty()
     }
 
+    /// The same for an IPv4 key and the low bits of an IPv6 key, by [`FlowKey::ends`] and [`FlowKey::rest`].
+    #[inline(always)]
+    pub fn is_of(&self, ends: u64, rest: u64) -> bool {
+        const REST: u64 = (KEY_BITS as u64) << 40 | 0xff_ffff_ffff;
+        let words: &[u64; 8] = bytemuck::cast_ref(self);
+        (words[1] == ends) & (words[2] & REST == rest) & !self.is_empty()
+    }
+
     /// Whether no flow is held.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -3,6 +3,7 @@
 
 use bytemuck::{Zeroable, cast};
 
+use super::buckets::View;
 use super::burst::{ACK_KEEPS, APART, OTHERS_KEEP, row_of};
 use super::entry::{Entry, GROUPS_ONLY, KEY_BITS, LOW_INITIATOR, PICKED_UP};
 use super::key::IS_V6;
@@ -31,7 +32,7 @@ const _: () = {
 };
 
 /// Fills the rows of the first `count` keys and finds their slots. Slices have whole sixteens; bit i of `keyless` says that packet i
-/// has no key. Returns the packets, one bit for each, whose sender is the lower end.
+/// has no key. Returns the packets, one bit for each, whose sender is the lower end, and those that have no flow.
 pub(super) struct Find<'a> {
     pub wide: Wide,
     pub table: &'a mut Table,
@@ -39,14 +40,15 @@ pub(super) struct Find<'a> {
     pub keyless: u64,
     pub count: usize,
     pub rows: &'a mut [Row],
+    pub slots: &'a mut [u32],
 }
 
 impl Kernel for Find<'_> {
-    type Output = u64;
+    type Output = (u64, u64);
 
     #[inline(always)]
-    fn call(self) -> u64 {
-        let Find { wide, table, keys, keyless, count, rows } = self;
+    fn call(self) -> (u64, u64) {
+        let Find { wide, table, keys, keyless, count, rows, slots } = self;
         let mut lows = 0;
         for (g, (keys, rows)) in keys.as_chunks().0.iter().zip(rows.as_chunks_mut().0).enumerate() {
             let first = g * LANES;
@@ -68,8 +70,16 @@ impl Kernel for Find<'_> {
             }
         }
         let rows = rows.get_mut(..count).unwrap_or_default();
-        table.locate_by(rows, |buckets, hash| buckets.candidate_at_once(wide, hash, NIL));
-        lows
+        let (mut at, mut news) = (0, 0);
+        let candidate = |buckets: &View<'_>, hash| buckets.candidate_at_once(wide, hash, NIL);
+        table.locate_by(rows, candidate, |row| {
+            if let Some(slot) = slots.get_mut(at) {
+                *slot = row.slot;
+            }
+            news |= row.is_new() << at;
+            at += 1;
+        });
+        (lows, news)
     }
 }
 

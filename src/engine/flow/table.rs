@@ -9,7 +9,7 @@ use bytemuck::Zeroable;
 use super::buckets::{Buckets, View};
 use super::entry::Entry;
 pub use super::entry::Flow;
-use super::key::{Beyond, FlowKey};
+use super::key::{Beyond, FlowKey, IS_V6};
 pub use super::state::{State, Timeouts};
 use super::timers::{BLOCK, Timers, Walk};
 use crate::base::pages::Pages;
@@ -70,6 +70,19 @@ impl Row {
         FlowKey { ends: self.ends, ports: self.ports, kind: self.kind, beyond: self.beyond }
     }
 
+    /// What the addresses have beyond 32 bits.
+    #[inline(always)]
+    const fn beyond(&self) -> Option<&Beyond> {
+        if (self.kind >> 8) as u8 & IS_V6 != 0 { Some(&self.beyond) } else { None }
+    }
+
+    /// Ports, protocol and bits of the key in one word, as [`Entry::is_of`] compares them.
+    #[inline(always)]
+    fn rest(&self) -> u64 {
+        let words: &[u64; 8] = bytemuck::cast_ref(self);
+        words[1] & 0xffff_ffff_ffff
+    }
+
     /// Whether the packet's sender is the lower end of the key.
     #[inline(always)]
     pub const fn is_low(&self) -> bool {
@@ -80,6 +93,12 @@ impl Row {
     #[inline(always)]
     pub const fn has_key(&self) -> bool {
         self.has_key != 0
+    }
+
+    /// 1 if it could and does not, as far as was found.
+    #[inline(always)]
+    pub(super) const fn is_new(&self) -> u64 {
+        ((self.slot == NIL) & (self.has_key != 0)) as u64
     }
 }
 
@@ -227,12 +246,17 @@ impl Table {
     /// compare those. So the cache misses of a burst overlap; taken one at a time each would be waited for.
     #[inline]
     pub fn locate(&mut self, rows: &mut [Row]) {
-        self.locate_by(rows, |buckets, hash| buckets.candidate(hash, NIL));
+        self.locate_by(rows, |buckets, hash| buckets.candidate(hash, NIL), |_| {});
     }
 
-    /// The same with another way to look at a bucket.
+    /// The same with another way to look at a bucket; tells of each row that is done.
     #[inline(always)]
-    pub(super) fn locate_by(&mut self, rows: &mut [Row], candidate: impl Fn(&View<'_>, u64) -> u32) {
+    pub(super) fn locate_by(
+        &mut self,
+        rows: &mut [Row],
+        candidate: impl Fn(&View<'_>, u64) -> u32,
+        mut done: impl FnMut(&Row),
+    ) {
         (self.located, self.recent) = (self.changes, [0; RECENT]);
         let (buckets, entries, beyond): (_, &[Entry], &[Beyond]) = (self.buckets.view(), &self.entries, &self.beyond);
         for row in rows.iter_mut() {
@@ -240,22 +264,22 @@ impl Table {
             if let Some(entry) = entries.get(row.slot as usize) {
                 prefetch(entry);
             }
-            if row.key().is_v6()
+            if row.beyond().is_some()
                 && let Some(beyond) = beyond.get(row.slot as usize)
             {
                 prefetch(beyond);
             }
         }
         for row in rows.iter_mut() {
-            let key = row.key();
             let is_it = |slot: u32| {
-                let is_like = entries.get(slot as usize).is_some_and(|entry| entry.resembles(&key));
-                is_like && (!key.is_v6() || beyond.get(slot as usize) == Some(&key.beyond))
+                let is_like = entries.get(slot as usize).is_some_and(|entry| entry.is_of(row.ends, row.rest()));
+                is_like && row.beyond().is_none_or(|own| beyond.get(slot as usize) == Some(own))
             };
             // A candidate may be another flow with the same tag, and a flow may live away from home.
             if !is_it(row.slot) {
                 row.slot = buckets.find(row.hash, is_it).unwrap_or(NIL);
             }
+            done(row);
         }
     }
 
@@ -311,25 +335,27 @@ impl Table {
     #[inline]
     pub fn insert_vacant(&mut self, flow: &Flow, hash: u64) -> Option<u32> {
         let slot = self.timers.take()?;
+        let entries: &mut [Entry] = &mut self.entries;
         // Slots are mostly taken in order, and a store to a line that is far away holds up those behind it.
-        if let Some(coming) = self.entries.get(slot as usize + AHEAD) {
+        if let Some(coming) = entries.get(slot as usize + AHEAD) {
             prefetch(coming);
         }
         self.changes += 1;
         let (word, bit) = recent(hash);
         self.recent[word] |= bit;
         self.buckets.insert(hash, slot);
-        if let Some(entry) = self.entries.get_mut(slot as usize) {
+        if let Some(entry) = entries.get_mut(slot as usize) {
             *entry = Entry::new(flow);
+        }
+        self.used += 1;
+        if flow.state.is_half_open() {
+            link_open(entries, &mut self.open_ends, slot);
+            self.half_open += 1;
         }
         if flow.key.is_v6()
             && let Some(beyond) = self.beyond.get_mut(slot as usize)
         {
             *beyond = flow.key.beyond;
-        }
-        self.used += 1;
-        if flow.state.is_half_open() {
-            self.link_open(slot);
         }
         self.timers.hasten(slot, self.expiry(flow.state, flow.last));
         Some(slot)
@@ -380,15 +406,7 @@ impl Table {
     }
 
     fn link_open(&mut self, slot: u32) {
-        let newest = std::mem::replace(&mut self.open_ends[1], slot);
-        if let Some(entry) = self.entries.get_mut(slot as usize) {
-            let (previous, next) = entry.links();
-            (*previous, *next) = (newest, NIL);
-        }
-        match self.entries.get_mut(newest as usize) {
-            Some(entry) => *entry.links().1 = slot,
-            None => self.open_ends[0] = slot,
-        }
+        link_open(&mut self.entries, &mut self.open_ends, slot);
         self.half_open += 1;
     }
 
@@ -468,6 +486,20 @@ impl Table {
         for entry in self.entries.iter_mut() {
             entry.renumber(renumber(entry.epoch()));
         }
+    }
+}
+
+/// Puts an entry behind the half-open one that was used last.
+#[inline]
+fn link_open(entries: &mut [Entry], ends: &mut [u32; 2], slot: u32) {
+    let newest = std::mem::replace(&mut ends[1], slot);
+    if let Some(entry) = entries.get_mut(slot as usize) {
+        let (previous, next) = entry.links();
+        (*previous, *next) = (newest, NIL);
+    }
+    match entries.get_mut(newest as usize) {
+        Some(entry) => *entry.links().1 = slot,
+        None => ends[0] = slot,
     }
 }
 
