@@ -169,12 +169,12 @@ impl Engine {
     }
 
     fn decide_one<T: Trace>(&mut self, batch: &Batch, at: usize, trace: &mut T) -> Decision {
-        let key = batch.keys[at];
+        let key = &batch.keys[at];
         match batch.parsed[at] {
             Parsed::Key if !key.has(KeyBits::FIRST_FRAGMENT | KeyBits::LATER_FRAGMENT) => {
-                self.decide(batch, at, &key, trace)
+                self.decide(batch, at, key, trace)
             }
-            Parsed::Key => self.fragment(batch, at, &key, trace),
+            Parsed::Key => self.fragment(batch, at, key, trace),
             Parsed::Pass(passed) => {
                 let reason = match passed {
                     Passed::Ethertype(_) => Reason::PassEthertype,
@@ -182,7 +182,7 @@ impl Engine {
                 };
                 Decision::new(Verdict::Allow, reason, Stage::Parse, FlowState::None)
             }
-            Parsed::Malformed(fault) => self.malformed(&key, fault),
+            Parsed::Malformed(fault) => self.malformed(key, fault),
         }
     }
 

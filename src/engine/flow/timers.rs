@@ -30,11 +30,19 @@ struct Block {
     /// Neighbours in the list of the wheel.
     previous: u32,
     next: u32,
-    /// Bit i: slot i is free.
-    free: u32,
-    /// Next block with free slots.
-    next_free: u32,
 }
+
+/// The free slots of a block. By itself, since arrays whose elements have a power of two for a size are cheaper to find the end of.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Free {
+    /// Bit i: slot i is free.
+    slots: u32,
+    /// Next block with free slots.
+    next: u32,
+}
+
+const _: () = assert!(size_of::<Block>().is_power_of_two() && size_of::<Free>().is_power_of_two());
 
 /// Where a walk over what is due stands, and what it may still cost.
 #[derive(Debug)]
@@ -57,9 +65,11 @@ impl Walk {
 #[derive(Clone, Debug)]
 pub(super) struct Timers {
     blocks: Pages<Block>,
+    /// By block.
+    free: Pages<Free>,
     wheel: Pages<u32>,
     /// First block with free slots.
-    free: u32,
+    first_free: u32,
     /// Blocks in lists of the wheel.
     linked: usize,
     /// First tick not wholly walked over.
@@ -73,8 +83,9 @@ impl Timers {
     pub fn new(capacity: usize) -> Timers {
         let mut timers = Timers {
             blocks: Pages::zeroed(capacity.div_ceil(BLOCK)),
+            free: Pages::zeroed(capacity.div_ceil(BLOCK)),
             wheel: Pages::zeroed(WHEEL_SLOTS),
-            free: NIL,
+            first_free: NIL,
             linked: 0,
             tick: 0,
             due: NEVER,
@@ -85,31 +96,31 @@ impl Timers {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.blocks.bytes() + self.wheel.bytes()
+        self.blocks.bytes() + self.free.bytes() + self.wheel.bytes()
     }
 
     /// All slots are free again.
     pub fn clear(&mut self, capacity: usize) {
         let count = self.blocks.len();
-        for (i, block) in self.blocks.iter_mut().enumerate() {
+        self.blocks.fill(Block { due: NEVER, previous: NIL, next: NIL });
+        for (i, free) in self.free.iter_mut().enumerate() {
             let slots = (capacity - i * BLOCK).min(BLOCK);
-            let free = if slots == BLOCK { u32::MAX } else { (1 << slots) - 1 };
-            let next_free = if i + 1 < count { i as u32 + 1 } else { NIL };
-            *block = Block { due: NEVER, previous: NIL, next: NIL, free, next_free };
+            let slots = if slots == BLOCK { u32::MAX } else { (1 << slots) - 1 };
+            *free = Free { slots, next: if i + 1 < count { i as u32 + 1 } else { NIL } };
         }
         self.wheel.fill(NIL);
-        (self.free, self.linked, self.due) = (0, 0, NEVER);
+        (self.first_free, self.linked, self.due) = (0, 0, NEVER);
     }
 
     /// Takes a free slot, next to the one taken last where possible.
     #[inline]
     pub fn take(&mut self) -> Option<u32> {
-        let number = self.free;
-        let block = self.blocks.get_mut(number as usize)?;
-        let bit = block.free.trailing_zeros();
-        block.free &= block.free.wrapping_sub(1);
-        if block.free == 0 {
-            self.free = block.next_free;
+        let number = self.first_free;
+        let free = self.free.get_mut(number as usize)?;
+        let bit = free.slots.trailing_zeros();
+        free.slots &= free.slots.wrapping_sub(1);
+        if free.slots == 0 {
+            self.first_free = free.next;
         }
         Some(number * BLOCK as u32 + bit)
     }
@@ -118,12 +129,12 @@ impl Timers {
     #[inline]
     pub fn give_back(&mut self, slot: u32) {
         let number = slot / BLOCK as u32;
-        let Some(block) = self.blocks.get_mut(number as usize) else { return };
-        if block.free == 0 {
-            block.next_free = self.free;
-            self.free = number;
+        let Some(free) = self.free.get_mut(number as usize) else { return };
+        if free.slots == 0 {
+            free.next = self.first_free;
+            self.first_free = number;
         }
-        block.free |= 1 << (slot % BLOCK as u32);
+        free.slots |= 1 << (slot % BLOCK as u32);
     }
 
     /// The entry in a slot may expire at this moment, not earlier.
