@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum;
@@ -182,8 +183,8 @@ impl Writer {
     }
 }
 
-/// Writes all files. The same wish gives the same files.
-pub fn write(place: &Place, wish: &Wish) -> io::Result<Written> {
+/// Writes all files. The same wish gives the same files; `None` when `stop` was set meanwhile.
+pub fn write(place: &Place, wish: &Wish, stop: &AtomicBool) -> io::Result<Option<Written>> {
     let path = |name: &str| place.path().join(name);
     let most = u64::from(wish.flows) + u64::from(wish.frames);
     let gateway = format!(
@@ -215,6 +216,9 @@ pub fn write(place: &Place, wish: &Wish) -> io::Result<Written> {
     let opening: &[Step] = if wish.sides == Sides::Uplink { &[Step::There] } else { &Step::OPENING };
     let mut active: Vec<u32> = (0..wish.flows).collect();
     for &flow in &active {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         for &step in opening {
             writer.write(flow, step)?;
         }
@@ -222,6 +226,9 @@ pub fn write(place: &Place, wish: &Wish) -> io::Result<Written> {
     let before = writer.written;
     let mut next = wish.flows;
     while writer.written < before + u64::from(wish.frames) {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let at = writer.dice.below(active.len() as u64) as usize;
         let Some(flow) = active.get_mut(at) else { break };
         if writer.dice.below(1000) < u64::from(wish.new) {
@@ -242,11 +249,11 @@ pub fn write(place: &Place, wish: &Wish) -> io::Result<Written> {
         capture.out.flush()?;
         bytes += capture.bytes;
     }
-    Ok(Written {
+    Ok(Some(Written {
         gateway: path("gateway.yaml"),
         captures: names.iter().map(|name| path(name)).collect(),
         opening: before,
         rest: writer.written - before,
         bytes,
-    })
+    }))
 }

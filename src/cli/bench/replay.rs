@@ -2,11 +2,13 @@
 //!
 //! The captures are written to a directory that is removed afterwards, and played again and again by the code that `ringwall replay`
 //! runs, each time with empty tables. The clock starts when the packets that open the flows are through. In turn with it run the two
-//! parts that are no packet line: finding and merging the packets without judging them, and reading the blocks alone.
+//! parts that are no packet line: finding and merging the packets without judging them, and reading the blocks alone. An interrupt
+//! ends it between two parts of a turn, and removes the directory as well.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -16,6 +18,7 @@ use super::captures::{Place, Sides, Size, Wish, Written, write};
 use crate::base::address::Direction;
 use crate::base::id::WorkerId;
 use crate::cli::arguments::{Output, exit};
+use crate::cli::lab::stop_flag;
 use crate::cli::replay::sort::sorter;
 use crate::cli::replay::turn::{Meter, Speed, play};
 use crate::cli::replay::{Side, merge};
@@ -24,12 +27,15 @@ use crate::control::load::{Loaded, Request, load};
 use crate::engine::{Counters, Verdict};
 use crate::io::pcap::CapturePort;
 use crate::io::{Frames, Port};
+use crate::lab::LabError;
 use crate::worker::{EngineJudge, Judge, Line, NoTap};
 
 /// Bytes before each packet in a pcap file.
 const RECORD_HEADER: u64 = 16;
 /// Bytes that are read at once where reading alone is measured.
 const BLOCK: usize = 1 << 20;
+/// Packets between two looks whether the user wants to stop: some ten milliseconds.
+const PIECE: u64 = 1 << 20;
 
 /// Arguments of `ringwall bench replay`.
 ///
@@ -108,6 +114,10 @@ pub fn run(arguments: &ReplayArguments, allocations: fn() -> u64) -> u8 {
             print::talk(&format!("error: {defect}\n"));
             return exit::DEFECT;
         }
+        Err(Fault::Ended(error)) => {
+            print::talk(&format!("error: {error}\n"));
+            return error.exit_code();
+        }
     };
     let text = match arguments.output {
         Output::Table => table(arguments, &report),
@@ -121,6 +131,8 @@ pub fn run(arguments: &ReplayArguments, allocations: fn() -> u64) -> u8 {
 enum Fault {
     Files(io::Error),
     Defect(String),
+    /// By the user, or because it could not be told of the user's wish to end it.
+    Ended(LabError),
 }
 
 impl From<io::Error> for Fault {
@@ -134,16 +146,18 @@ fn defect(error: impl std::fmt::Display) -> Fault {
 }
 
 fn measure(arguments: &ReplayArguments, allocations: fn() -> u64) -> Result<Report, Fault> {
+    let interrupted = || Fault::Ended(LabError::Interrupted);
+    let stop = stop_flag().map_err(Fault::Ended)?;
     let place = match &arguments.keep {
         Some(path) => Place::kept(path)?,
         None => Place::temporary()?,
     };
     let ReplayArguments { rules, flows, frames, new, size, captures: sides, .. } = *arguments;
-    let written = write(&place, &Wish { rules, flows, frames, new, size, sides })?;
+    let written = write(&place, &Wish { rules, flows, frames, new, size, sides }, &stop)?.ok_or_else(interrupted)?;
     let request = Request { gateway: Some(written.gateway.clone()), ..Request::default() };
     let outcome = load(&request, 1, Some(1));
     let loaded = outcome.loaded.ok_or_else(|| defect(findings::text(&outcome.findings, &outcome.sources)))?;
-    let mut bench = Bench::new(&loaded, &written, sides);
+    let mut bench = Bench::new(&loaded, &written, sides, &stop);
     let (mut whole, mut found, mut read) = (Vec::new(), Vec::new(), Vec::new());
     let mut counted = 0;
     let end = Instant::now() + Duration::from_secs_f64(arguments.seconds);
@@ -203,10 +217,12 @@ struct Bench<'a> {
     block: Vec<u8>,
     /// Bytes of the frames of one turn.
     bytes: u64,
+    /// Set when the user wants to stop.
+    stop: &'a AtomicBool,
 }
 
 impl<'a> Bench<'a> {
-    fn new(loaded: &'a Loaded, written: &'a Written, sides: Sides) -> Bench<'a> {
+    fn new(loaded: &'a Loaded, written: &'a Written, sides: Sides, stop: &'a AtomicBool) -> Bench<'a> {
         let sides: &[Side] = match sides {
             Sides::Both => &[Side::Fixed(Direction::Inbound), Side::Fixed(Direction::Outbound)],
             Sides::Uplink => &[Side::Fixed(Direction::Inbound)],
@@ -216,7 +232,23 @@ impl<'a> Bench<'a> {
         let judge = EngineJudge::new(loaded.load(), &loaded.settings(WorkerId(0), 1, seed));
         judge.populate();
         let captures = sides.iter().copied().zip(written.captures.iter().cloned()).collect();
-        Bench { loaded, written, captures, judge: Some(judge), seed, block: vec![0; BLOCK], bytes: 0 }
+        Bench { loaded, written, captures, judge: Some(judge), seed, block: vec![0; BLOCK], bytes: 0, stop }
+    }
+
+    fn go_on(&self) -> Result<(), Fault> {
+        if self.stop.load(Ordering::Relaxed) { Err(Fault::Ended(LabError::Interrupted)) } else { Ok(()) }
+    }
+
+    /// Takes packets piece by piece until there are none; returns how many.
+    fn pieces(&self, mut take: impl FnMut(u64) -> Result<u64, Fault>) -> Result<u64, Fault> {
+        let mut packets = 0;
+        loop {
+            self.go_on()?;
+            match take(PIECE)? {
+                0 => return Ok(packets),
+                some => packets += some,
+            }
+        }
     }
 
     fn ports(&self) -> Result<[CapturePort; 2], Fault> {
@@ -237,7 +269,7 @@ impl<'a> Bench<'a> {
         let bytes = allowed(line.judge().counters()).1;
         let asked = allocations();
         let start = Instant::now();
-        let packets = play(&mut line, &mut NoTap, Speed::Max, u64::MAX, &mut meter).map_err(defect)?;
+        let packets = self.pieces(|most| play(&mut line, &mut NoTap, Speed::Max, most, &mut meter).map_err(defect))?;
         let (spent, asked) = (start.elapsed(), allocations() - asked);
         let judge = line.into_judge();
         let after = allowed(judge.counters());
@@ -255,7 +287,7 @@ impl<'a> Bench<'a> {
         let [mut source, _beside] = self.ports()?;
         let opening = drain(&mut source, self.written.opening);
         let start = Instant::now();
-        let packets = drain(&mut source, u64::MAX);
+        let packets = self.pieces(|most| Ok(drain(&mut source, most)))?;
         let spent = start.elapsed();
         match source.take_error() {
             Some(error) => Err(defect(error)),
@@ -270,7 +302,9 @@ impl<'a> Bench<'a> {
             self.written.captures.iter().map(File::open).collect::<io::Result<_>>().map_err(defect)?;
         let start = Instant::now();
         for mut file in files {
-            while file.read(&mut self.block).map_err(defect)? > 0 {}
+            while file.read(&mut self.block).map_err(defect)? > 0 {
+                self.go_on()?;
+            }
         }
         Ok(start.elapsed())
     }
