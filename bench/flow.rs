@@ -1,5 +1,6 @@
 //! Stage `flow`: keys of flows in bursts of 32 in, nanoseconds per key out: hits, misses, insertion and expiry by number of
-//! flows. Run with `cargo bench --bench flow`; an argument names the largest number of flows.
+//! flows. Run with `cargo bench --bench flow`; an argument names the largest number of flows. `--flows N` measures that number
+//! alone and prints one JSON object, for `bench/peers/run`, which compares it with DPDK's hash table.
 //!
 //! The keys of hits are random flows of the table, so that nothing helps but overlapping the misses of a burst: the shape in
 //! which bulk look-ups of hash tables are measured. Each figure is the best of several passes.
@@ -121,7 +122,54 @@ fn passes(flows: &mut Flows, numbers: &[u64], is_v6: bool) -> f64 {
     run(true) - run(false)
 }
 
-fn measure(count: usize, is_v6: bool) {
+/// Bursts of packets that begin a flow each, from number 0 up to `count`: finding that there is none, and making it. Only whole
+/// bursts; the rest is made and not measured.
+fn openings(flows: &mut Flows, count: usize, is_v6: bool) -> f64 {
+    flows.table().populate();
+    let mut probes = Probes::default();
+    let mut keys = [Key::EMPTY; BURST];
+    let allowed = Allowed { track: Track::Full, now: Now(0), bytes: 60 };
+    let part = PART.min(count);
+    let mut run = |is_whole: bool| {
+        best(part / BURST * BURST, count / part, |number| {
+            for burst in 0..part / BURST {
+                for (at, key) in keys.iter_mut().enumerate() {
+                    *key = packet((number * part + burst * BURST + at) as u64, is_v6);
+                }
+                black_box(&keys);
+                if !is_whole {
+                    continue;
+                }
+                flows.probe(&keys, BURST, 0, &mut probes);
+                for (at, key) in keys.iter().enumerate() {
+                    if let Some(opening) = flows.opening(at, &probes, key) {
+                        let _ = flows.open(at, &probes, key, opening, allowed);
+                    }
+                }
+            }
+        })
+    };
+    let (empty, whole) = (run(false), run(true));
+    for n in 0..count as u64 {
+        let look = flows.look(&packet(n, is_v6), &Tuple::default(), Now(0));
+        let _ = flows.commit(look.plan, allowed);
+    }
+    whole - empty
+}
+
+/// Nanoseconds per item, and bytes per flow.
+struct Figures {
+    hit: f64,
+    miss: f64,
+    established: f64,
+    opened: f64,
+    fill: f64,
+    churn: f64,
+    expiry: f64,
+    bytes: f64,
+}
+
+fn measure(count: usize, is_v6: bool) -> Figures {
     let settings = FlowSettings { capacity: count, ..FlowSettings::default() };
     let mut table = Table::new(count, settings.timeouts, SEED);
     let flows: Vec<Flow> = (0..count as u64).filter_map(|n| flow(&packet(n, is_v6))).collect();
@@ -172,9 +220,9 @@ fn measure(count: usize, is_v6: bool) {
     drop(table);
 
     let mut engine = Flows::new(&settings, SEED);
+    let opened = openings(&mut engine, count, is_v6);
+    assert_eq!(engine.table().used(), count, "each packet begins a flow");
     for n in 0..count as u64 {
-        let look = engine.look(&packet(n, is_v6), &Tuple::default(), Now(0));
-        let _ = engine.commit(look.plan, Allowed { track: Track::Full, now: Now(0), bytes: 60 });
         // The responder's packet makes it a stream.
         let there = packet(n, is_v6);
         let back = Key { src: there.dst, dst: there.src, sport: there.dport, dport: there.sport, ..there };
@@ -182,25 +230,40 @@ fn measure(count: usize, is_v6: bool) {
         let _ = engine.commit(look.plan, Allowed { track: Track::None, now: Now(0), bytes: 60 });
     }
     let established = passes(&mut engine, &known, is_v6);
-    println!(
-        "{:>9} {:>4} {hit:>8.1} {miss:>8.1} {established:>12.1} {fresh:>8.1} {churn:>8.1} {expiry:>8.1} {bytes:>8.1}",
-        count,
-        if is_v6 { "v6" } else { "v4" }
-    );
+    Figures { hit, miss, established, opened, fill: fresh, churn, expiry, bytes }
 }
 
 fn main() {
-    let most: usize = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(1 << 20);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     assert_eq!(Direction::Inbound as u8, 0, "packets of a direction have keys without a bit for it");
+    let only = arguments.iter().position(|argument| argument == "--flows");
+    if let Some(count) = only.and_then(|at| arguments.get(at + 1)?.parse().ok()) {
+        let Figures { hit, miss, established, opened, fill, churn, expiry, bytes } = measure(count, false);
+        println!(
+            "{{\"flows\":{count},\"hit_ns\":{hit:.2},\"miss_ns\":{miss:.2},\"established_ns\":{established:.2},\
+             \"opened_ns\":{opened:.2},\"fill_ns\":{fill:.2},\"churn_ns\":{churn:.2},\"expiry_ns\":{expiry:.2},\
+             \"bytes_per_flow\":{bytes:.1}}}"
+        );
+        return;
+    }
+    let most: usize = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(1 << 20);
     println!("nanoseconds per item, best of several passes; bursts of {BURST} random keys");
     println!(
-        "{:>9} {:>4} {:>8} {:>8} {:>12} {:>8} {:>8} {:>8} {:>8}",
-        "flows", "", "hit", "miss", "established", "fill", "churn", "expiry", "bytes"
+        "{:>9} {:>4} {:>8} {:>8} {:>12} {:>8} {:>8} {:>8} {:>8} {:>8}",
+        "flows", "", "hit", "miss", "established", "opened", "fill", "churn", "expiry", "bytes"
     );
+    let row = |count: usize, is_v6: bool| {
+        let Figures { hit, miss, established, opened, fill, churn, expiry, bytes } = measure(count, is_v6);
+        println!(
+            "{count:>9} {:>4} {hit:>8.1} {miss:>8.1} {established:>12.1} {opened:>8.1} {fill:>8.1} {churn:>8.1} {expiry:>8.1} \
+             {bytes:>8.1}",
+            if is_v6 { "v6" } else { "v4" }
+        );
+    };
     for count in [10_000, 100_000, 1 << 20, 8 << 20] {
         if count <= most {
-            measure(count, false);
+            row(count, false);
         }
     }
-    measure(1 << 17, true);
+    row(1 << 17, true);
 }
