@@ -67,7 +67,7 @@ impl Drop for Bench {
 }
 
 /// Short and few: all parts of a run, none of them for its figures, and a rate for each however busy the machine is.
-const SHORT: [&str; 16] = [
+const SHORT: [&str; 18] = [
     "--trial",
     "0.1",
     "--rules",
@@ -84,6 +84,8 @@ const SHORT: [&str; 16] = [
     "5k",
     "--reloads",
     "2",
+    "--ways",
+    "both,inbound,outbound",
 ];
 const RINGWALL: [&str; 2] = ["--only", "ringwall"];
 const BARE: [&str; 2] = ["--only", "bare"];
@@ -130,11 +132,19 @@ fn table_json_and_page_tell_every_part_of_a_run() {
             assert!(page.lines().any(|line| is_it(&line)), "no line of the table with {words:?} {told:?}");
         }
     }
-    for part in ["rates", "costs", "curves"] {
-        let names: Vec<&str> =
-            told[part].as_array().unwrap().iter().map(|row| row["forwarder"].as_str().unwrap()).collect();
-        assert_eq!(names, forwarders, "{part}");
-    }
+    let names = |part: &str| -> Vec<&str> {
+        told[part].as_array().unwrap().iter().map(|row| row["forwarder"].as_str().unwrap()).collect()
+    };
+    assert_eq!(names("curves"), forwarders);
+    // The bare forwarder and this program with most rules in all three kinds of traffic, the others in the first.
+    let ways: Vec<&str> = told["rates"].as_array().unwrap().iter().map(|row| row["ways"].as_str().unwrap()).collect();
+    assert_eq!(
+        names("rates"),
+        [&forwarders[..], &[forwarders[0], forwarders[2], forwarders[0], forwarders[2], forwarders[1]]].concat()
+    );
+    assert_eq!(ways, ["both", "both", "both", "inbound", "inbound", "outbound", "outbound", "inbound"]);
+    // One by one and many at once.
+    assert_eq!(names("costs"), [forwarders, forwarders].concat());
     assert_eq!(told["reload"]["changes"], 2, "{}", told["reload"]);
     assert!(!told["marks"].as_array().unwrap().is_empty());
 
@@ -158,6 +168,44 @@ fn table_json_and_page_tell_every_part_of_a_run() {
     for word in ["http:", "https:", "//", "src=", "href=", "<script", "<link", "@import", "url("] {
         assert!(!fetched.contains(word), "{word}");
     }
+}
+
+#[test]
+fn a_run_in_pieces_makes_one_table() {
+    let Some(bench) = Bench::new("part") else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let piece = |arguments: &[&str]| {
+        let collect = ["--collect", "all.json", "-o", "json"];
+        let output =
+            bench.start(directory.path(), &[&SHORT[..], &RINGWALL, &collect, arguments].concat()).wait_with_output();
+        let output = output.unwrap();
+        (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default(), output.stderr)
+    };
+    let count =
+        |told: &Value| ["rates", "costs", "latencies", "curves"].map(|part| told[part].as_array().unwrap().len());
+    let (code, told, said) = piece(&["--parts", "rates"]);
+    assert_eq!((code, count(&told)), (Some(0), [7, 0, 0, 0]), "{}", String::from_utf8_lossy(&said));
+    let (_, told, _) = piece(&["--parts", "costs,curves"]);
+    assert_eq!(count(&told), [7, 6, 0, 3]);
+    // What is measured again takes the place of what was known.
+    let (_, again, _) = piece(&["--parts", "costs", "--rounds", "2"]);
+    assert_eq!(count(&again), [7, 6, 0, 3]);
+    assert_eq!(again["rates"], told["rates"]);
+    assert_ne!(again["costs"], told["costs"]);
+    assert_eq!(again["costs"][0]["busy_rounds"].as_array().unwrap().len(), 6);
+    let kept: Value = serde_json::from_slice(&std::fs::read(directory.path().join("all.json")).unwrap()).unwrap();
+    assert_eq!(kept, again);
+    // Figures of another kind of run do not belong there, and the file stays as it is.
+    let path = directory.path().join("all.json");
+    let other = std::fs::read_to_string(&path).unwrap().replace("\"flows\":20,", "\"flows\":21,");
+    std::fs::write(&path, &other).unwrap();
+    let (code, _, said) = piece(&["--parts", "costs"]);
+    let said = String::from_utf8_lossy(&said);
+    assert!(code == Some(2) && said.contains("all.json"), "{said}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), other);
+    std::fs::write(&path, "{}").unwrap();
+    assert_eq!(piece(&["--parts", "costs"]).0, Some(2));
+    assert_eq!(bench.remains(), Vec::<String>::new());
 }
 
 /// Starts a bench, sends the signal once its talk has this word, and expects it to end as interrupted with nothing left.
@@ -190,8 +238,8 @@ fn interrupted(name: &str, arguments: &[&str], word: &str, signal: &str) {
 fn a_signal_in_any_part_of_a_run_leaves_no_namespace_and_no_link() {
     for (name, only, word, signal) in [
         ("early", BARE, "", "INT"),
-        ("bare", BARE, "64 bytes: bare", "INT"),
-        ("rate", RINGWALL, "64 bytes: ringwall", "TERM"),
+        ("bare", BARE, "64 bytes, both: bare", "INT"),
+        ("rate", RINGWALL, "64 bytes, inbound: ringwall", "TERM"),
         ("cost", BARE, "costs at 5000", "INT"),
         ("delay", BARE, "latency at 50 %", "INT"),
         ("curve", BARE, "loss curve", "TERM"),
@@ -208,5 +256,5 @@ fn a_signal_while_the_kernel_forwards_leaves_no_namespace_and_no_link() {
         println!("skipped: no `nft`");
         return;
     }
-    interrupted("kernel", &[&SHORT[..], &["--only", "nftables"]].concat(), "64 bytes: nftables", "INT");
+    interrupted("kernel", &[&SHORT[..], &["--only", "nftables"]].concat(), "64 bytes, both: nftables", "INT");
 }

@@ -4,26 +4,29 @@
 //! A virtual link always copies, so the kernel's part dominates: figures say how forwarders compare, not what a network card does.
 
 mod forwarder;
+mod marks;
 mod measure;
 mod page;
+mod parts;
 mod plot;
 mod policy;
 mod reload;
 mod result;
 mod search;
+mod testpmd;
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU16};
+use std::sync::atomic::AtomicU16;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use self::forwarder::{Kind, Site};
-use self::measure::{Cost, Generator, Offer, Ways, cost};
+use self::measure::{Generator, Ways};
+use self::parts::Bench;
 use self::policy::{Form, State};
-use self::result::{CostRow, CurveRow, LatencyRow, RateRow, Results, histogram};
-use self::search::{Search, Shown};
+use self::result::Results;
 use crate::cli::arguments::{Output, exit};
 use crate::cli::lab::stop_flag;
 use crate::cli::print;
@@ -38,8 +41,21 @@ use crate::lab::{LabError, namespace};
 
 /// Slots of the generator's rings.
 const GENERATOR_RING: u32 = 8192;
-/// Rounds of the costs, forwarders in turn; the least of each is taken.
-const ROUNDS: usize = 3;
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Zero-loss rates
+    Rates,
+    /// Nanoseconds of a packet at a fixed rate
+    Costs,
+    /// Delays at half and at nine tenths of the zero-loss rate
+    Latencies,
+    /// Loss at falling rates
+    Curves,
+    /// Policy changes under load
+    Reloads,
+}
 
 /// Arguments of `ringwall bench veth`.
 #[derive(Debug, Args)]
@@ -53,13 +69,23 @@ pub struct VethArguments {
     /// Numbers of rules [default: 0,1000,10000; 10000 with --quick]
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(..=policy::MOST_RULES))]
     rules: Vec<u32>,
+    /// What to measure [default: everything]
+    #[arg(long, value_name = "PART", value_enum, value_delimiter = ',')]
+    parts: Vec<Part>,
     /// Forwarders whose name contains one of these words, `bare` always among them
     #[arg(long, value_name = "WORD", value_delimiter = ',')]
     only: Vec<String>,
-    /// Seconds of a trial [default: 1; 0.3 with --quick]
+    /// Directions of the traffic, half of the packets each for `both`; beyond the first, only the bare forwarder and this program
+    /// with most rules [default: all; both with --quick]
+    #[arg(long, value_name = "WAYS", value_enum, value_delimiter = ',')]
+    ways: Vec<Ways>,
+    /// Rounds of what is compared with the bare forwarder, in turn; medians are taken [default: 3; 1 with --quick]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=99))]
+    rounds: Option<u32>,
+    /// Seconds of a trial [default: 0.5; 0.3 with --quick]
     #[arg(long, value_name = "SECONDS", value_parser = trial_seconds)]
     trial: Option<f64>,
-    /// The search ends when the interval is smaller than this part of the highest rate
+    /// The search ends when the interval is smaller than this part of its upper end
     #[arg(long, value_name = "PART", default_value_t = 0.02, value_parser = part)]
     resolution: f64,
     /// Part of the packets that may be lost in a trial
@@ -71,9 +97,6 @@ pub struct VethArguments {
     /// Flows per direction
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_FLOWS)))]
     flows: u32,
-    /// Half of the packets each way instead of all one way
-    #[arg(long)]
-    both_ways: bool,
     /// Slots of the gateway's rings, a power of two
     #[arg(long, value_name = "N", default_value_t = 4096)]
     ring: u32,
@@ -86,6 +109,9 @@ pub struct VethArguments {
     /// One size and one number of rules, short trials
     #[arg(long)]
     quick: bool,
+    /// Add to the figures that earlier runs have left in a file, and print all of them: a long run in pieces
+    #[arg(long, value_name = "FILE")]
+    collect: Option<PathBuf>,
     /// Write a page with plots
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -122,25 +148,37 @@ impl VethArguments {
     }
 
     fn trial(&self) -> Duration {
-        Duration::from_secs_f64(self.trial.unwrap_or(if self.quick { 0.3 } else { 1.0 }))
+        Duration::from_secs_f64(self.trial.unwrap_or(if self.quick { 0.3 } else { 0.5 }))
     }
 
-    fn ways(&self) -> Ways {
-        if self.both_ways { Ways::Both } else { Ways::One }
+    fn ways(&self) -> Vec<Ways> {
+        match (self.ways.is_empty(), self.quick) {
+            (false, _) => self.ways.clone(),
+            (true, true) => vec![Ways::Both],
+            (true, false) => vec![Ways::Both, Ways::Inbound, Ways::Outbound],
+        }
+    }
+
+    fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(if self.quick { 1 } else { 3 })
+    }
+
+    fn wants(&self, part: Part) -> bool {
+        self.parts.is_empty() || self.parts.contains(&part)
     }
 
     /// The forwarders, the bare one first.
     fn kinds(&self) -> Vec<Kind> {
         let mut kinds = vec![Kind::Bare, Kind::Testpmd];
         for rules in self.rules() {
-            for state in [State::Without, State::With] {
+            for state in State::ALL {
                 kinds.push(Kind::Ringwall { rules, state });
             }
         }
         for rules in self.rules() {
-            let forms = if rules == 0 { &[Form::Linear][..] } else { &[Form::Linear, Form::Set] };
+            let forms = if rules == 0 { &[Form::Linear][..] } else { &Form::ALL };
             for form in forms {
-                for state in [State::Without, State::With] {
+                for state in State::ALL {
                     kinds.push(Kind::Nftables { rules, state, form: *form });
                 }
             }
@@ -200,19 +238,24 @@ impl Drop for Built {
     }
 }
 
-/// What all parts of a run use.
-struct Bench<'a> {
-    arguments: &'a VethArguments,
-    site: Site<'a>,
-    generator: Generator<'a>,
-    results: Results,
-}
-
 fn measure(arguments: &VethArguments) -> Result<Results, LabError> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let results = Results::new(arguments.trial(), arguments.flows, cores.len());
+    let results = match &arguments.collect {
+        None => results,
+        Some(path) => {
+            let text = match fs::read_to_string(path) {
+                Ok(text) => Some(text),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+                Err(error) => return Err(LabError::file(path, error)),
+            };
+            let refusal = |message| LabError::Usage(format!("`{}` is not to be added to: {message}", path.display()));
+            results.going_on(text.as_deref()).map_err(refusal)?
+        }
+    };
     let stop = stop_flag()?;
     let built = Built::new(arguments.prefix.clone())?;
     let lab = built.0.lab();
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
     let core = |number: usize| cores.get(number).filter(|_| cores.len() > 1).map(|core| core.id);
     let end = |place, interface: &str| {
         let name = EndName { namespace: Some(lab.namespace(place)), interface: interface.to_owned() };
@@ -231,191 +274,16 @@ fn measure(arguments: &VethArguments) -> Result<Results, LabError> {
         run: AtomicU16::new(1),
     };
     let site = Site { lab, ring: arguments.ring, core: core(1) };
-    let results = Results::new(arguments.trial(), arguments.flows, arguments.both_ways, cores.len());
-    let mut bench = Bench { arguments, site, generator, results };
-    bench.rates(&stop)?;
-    bench.costs()?;
-    bench.latencies()?;
-    bench.curves()?;
-    if arguments.reloads > 0 {
-        bench.reloads()?;
+    if !testpmd::Testpmd::is_installed() {
+        print::talk("left out, because it is not installed: DPDK's testpmd (package `dpdk-dev`)\n");
     }
+    let mut bench = Bench { arguments, site, generator, results };
+    let done = bench.run();
     let mut results = bench.results;
     results.judge();
-    Ok(results)
-}
-
-impl Bench<'_> {
-    fn offer(&self, rate: f64, size: u16) -> Offer {
-        Offer { rate, size, duration: self.arguments.trial(), ways: self.arguments.ways() }
+    if let Some(path) = &arguments.collect {
+        // What was measured before an interrupt stays measured.
+        fs::write(path, results.json()).map_err(|e| LabError::file(path, e))?;
     }
-
-    fn search(&self, most: f64) -> Search {
-        let VethArguments { resolution, tolerance, attempts, .. } = *self.arguments;
-        Search { most, resolution: resolution.max(0.001), tolerance, attempts }
-    }
-
-    /// Zero-loss rates, size by size, all forwarders in turn.
-    fn rates(&mut self, stop: &AtomicBool) -> Result<(), LabError> {
-        for size in self.arguments.sizes() {
-            // What the generator can do decides how far to search.
-            let flood = self.offer(0.0, size);
-            let (site, generator) = (self.site, &mut self.generator);
-            let most = site.with(Kind::Bare, |_| generator.trial(flood, |_, _| ()))??.ok_or(LabError::Interrupted)?;
-            let search = self.search(most.shown().sent);
-            for kind in self.arguments.kinds() {
-                if stop.load(std::sync::atomic::Ordering::Relaxed) {
-                    return Err(LabError::Interrupted);
-                }
-                print::talk(&format!("{size} bytes: {}\n", kind.name()));
-                let mut asked = asking(&mut self.generator, self.arguments, size);
-                let found = self.site.with(kind, |_| asked.greeted(|trial| search.zero_loss(trial)))?;
-                asked.failed()?;
-                let zero_loss = found.ok_or(LabError::Interrupted)?;
-                self.results.rates.push(RateRow::new(kind, size, zero_loss, search.most));
-            }
-        }
-        Ok(())
-    }
-
-    /// Costs of a packet at a fixed rate in the smallest frames, in rounds.
-    fn costs(&mut self) -> Result<(), LabError> {
-        let Some(size) = self.arguments.sizes().first().copied() else { return Ok(()) };
-        let Rate::PerSecond(wanted) = self.arguments.fixed_rate else { return Ok(()) };
-        let kinds = self.arguments.kinds();
-        let mut found: Vec<Vec<Cost>> = vec![Vec::new(); kinds.len()];
-        for round in 1..=ROUNDS {
-            print::talk(&format!("costs at {wanted} packets per second, round {round} of {ROUNDS}\n"));
-            for (kind, costs) in kinds.iter().zip(&mut found) {
-                // A forwarder that cannot keep up is measured at what it can.
-                let most = self.results.rate(*kind, size).unwrap_or(0.0);
-                let offer = self.offer((wanted as f64).min(0.9 * most).max(1.0), size);
-                let generator = &mut self.generator;
-                let cost = self.site.with(*kind, |watch| match generator.greet()? {
-                    Some(()) => cost(generator, watch, offer),
-                    None => Ok(None),
-                })??;
-                costs.push(cost.ok_or(LabError::Interrupted)?);
-            }
-        }
-        for (kind, costs) in kinds.into_iter().zip(found) {
-            self.results.costs.extend(Cost::least(costs).map(|cost| CostRow::new(kind, cost)));
-        }
-        Ok(())
-    }
-
-    /// The bare forwarder, and this program with most rules.
-    fn leading(&self) -> Vec<Kind> {
-        let rules = self.arguments.rules().into_iter().max().unwrap_or(0);
-        let with = |state| Kind::Ringwall { rules, state };
-        let kinds = self.arguments.kinds();
-        [Kind::Bare, with(State::Without), with(State::With)].into_iter().filter(|kind| kinds.contains(kind)).collect()
-    }
-
-    /// Time inside the box at half and at nine tenths of the zero-loss rate.
-    fn latencies(&mut self) -> Result<(), LabError> {
-        let Some(size) = self.arguments.sizes().first().copied() else { return Ok(()) };
-        for kind in self.leading() {
-            for percent in [50, 90] {
-                let rate = self.results.rate(kind, size).unwrap_or(0.0) * f64::from(percent) / 100.0;
-                if rate < 1.0 {
-                    continue;
-                }
-                print::talk(&format!("latency at {percent} %: {}\n", kind.name()));
-                let (offer, generator) = (self.offer(rate, size), &mut self.generator);
-                let seen = self.site.with(kind, |watch| {
-                    let trial = generator.trial(offer, |_, _| ())?;
-                    Ok::<_, LabError>(trial.map(|trial| (trial, watch.reports())))
-                })??;
-                let (trial, reports) = seen.ok_or(LabError::Interrupted)?;
-                for report in reports {
-                    let inside = report.latency.histogram();
-                    self.results.latencies.push(LatencyRow {
-                        forwarder: kind.name(),
-                        percent,
-                        rate: trial.shown().sent,
-                        queue: report.worker.0,
-                        inside_ns: measure::percentiles(inside),
-                        one_way_ns: measure::percentiles(&trial.delays),
-                        inside_histogram: histogram(inside),
-                        one_way_histogram: histogram(&trial.delays),
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Loss at falling rates.
-    fn curves(&mut self) -> Result<(), LabError> {
-        let Some(size) = self.arguments.sizes().first().copied() else { return Ok(()) };
-        let rules = self.arguments.rules().into_iter().max().unwrap_or(0);
-        let kinds = self.arguments.kinds();
-        let kernel = [Form::Linear, Form::Set].map(|form| Kind::Nftables { rules, state: State::Without, form });
-        let wanted = self.leading().into_iter().chain(kernel.into_iter().filter(|kind| kinds.contains(kind)));
-        for kind in wanted.collect::<Vec<_>>() {
-            let most = self.results.rates.iter().find(|row| row.size == size).map_or(0.0, |row| row.offered_most);
-            print::talk(&format!("loss curve: {}\n", kind.name()));
-            let search = self.search(most);
-            let mut asked = asking(&mut self.generator, self.arguments, size);
-            let points = self.site.with(kind, |_| asked.greeted(|trial| search.loss_curve(trial)))?;
-            asked.failed()?;
-            let points = points.ok_or(LabError::Interrupted)?;
-            self.results.curves.push(CurveRow { forwarder: kind.name(), size, points });
-        }
-        Ok(())
-    }
-
-    /// Policy changes under load.
-    fn reloads(&mut self) -> Result<(), LabError> {
-        let Some(size) = self.arguments.sizes().first().copied() else { return Ok(()) };
-        let rules = self.arguments.rules().into_iter().max().unwrap_or(0);
-        let kind = Kind::Ringwall { rules, state: State::Without };
-        let Some(zero_loss) = self.results.rate(kind, size) else { return Ok(()) };
-        print::talk(&format!("{} policy changes at 80 %: {}\n", self.arguments.reloads, kind.name()));
-        let offer = Offer { rate: 0.8 * zero_loss, ways: Ways::One, ..self.offer(1.0, size) };
-        let row = reload::under_load(&self.site, &mut self.generator, rules, self.arguments.reloads, offer)?;
-        self.results.reload = Some(row.ok_or(LabError::Interrupted)?);
-        Ok(())
-    }
-}
-
-/// Trials for a search, which knows no errors; the first one is kept.
-struct Asking<'a, 'g> {
-    generator: &'a mut Generator<'g>,
-    arguments: &'a VethArguments,
-    size: u16,
-    error: Option<LabError>,
-}
-
-fn asking<'a, 'g>(generator: &'a mut Generator<'g>, arguments: &'a VethArguments, size: u16) -> Asking<'a, 'g> {
-    Asking { generator, arguments, size, error: None }
-}
-
-impl Asking<'_, '_> {
-    /// Greets the forwarder, then searches.
-    fn greeted<R>(&mut self, search: impl FnOnce(&mut dyn FnMut(f64) -> Option<Shown>) -> Option<R>) -> Option<R> {
-        match self.generator.greet() {
-            Ok(greeted) => greeted?,
-            Err(error) => {
-                self.error = Some(error);
-                return None;
-            }
-        }
-        search(&mut |rate| {
-            let arguments = self.arguments;
-            let offer = Offer { rate, size: self.size, duration: arguments.trial(), ways: arguments.ways() };
-            match self.generator.trial(offer, |_, _| ()) {
-                Ok(trial) => trial.map(|trial| trial.shown()),
-                Err(error) => {
-                    self.error = Some(error);
-                    None
-                }
-            }
-        })
-    }
-
-    fn failed(self) -> Result<(), LabError> {
-        self.error.map_or(Ok(()), Err)
-    }
+    done.map(|()| results)
 }

@@ -1,27 +1,28 @@
 //! The name of a forwarder in, the same running between the lab's two veth pairs while some work is done.
 
 use std::fs;
-use std::io::Write;
 use std::net::Ipv4Addr;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use super::policy::{Form, State, calico, gateway_file, nftables};
+use super::testpmd::Testpmd;
 use crate::base::diagnostic::Diagnostics;
 use crate::base::id::WorkerId;
 use crate::control::daemon::{self, Control, Reload, RunSettings};
 use crate::control::load::{Loaded, Request, load};
-use crate::io::xdp::{Interface, Mode, Settings as PortSettings};
+use crate::io::xdp::{Mode, Settings as PortSettings};
 use crate::lab::place::{Lab, Place};
 use crate::lab::topology::{DOWNLINK, UPLINK};
 use crate::lab::{LabError, namespace, router};
 use crate::worker::{EngineJudge, Judge, Load, NoTap, PassAll, Report};
 
-/// A forwarder with its policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A forwarder with its policy; in JSON its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum Kind {
     /// This program's ports and loop with the verdict fixed to pass.
     Bare,
@@ -54,15 +55,43 @@ impl Kind {
     /// The name in tables and JSON.
     pub fn name(self) -> String {
         match self {
-            Kind::Bare => "bare AF_XDP forwarder".to_owned(),
-            Kind::Testpmd => "DPDK testpmd, net_af_xdp".to_owned(),
+            Kind::Bare => BARE.to_owned(),
+            Kind::Testpmd => TESTPMD.to_owned(),
             Kind::Ringwall { rules, state } => format!("ringwall, {rules} rules, {}", state.word()),
             Kind::Nftables { rules, state, form } => {
-                let form = match form {
-                    Form::Linear => "linear",
-                    Form::Set => "set",
-                };
-                format!("nftables {form}, {rules} rules, {}", state.word())
+                format!("nftables {}, {rules} rules, {}", form.word(), state.word())
+            }
+        }
+    }
+}
+
+const BARE: &str = "bare AF_XDP forwarder";
+const TESTPMD: &str = "DPDK testpmd, net_af_xdp";
+
+impl From<Kind> for String {
+    fn from(kind: Kind) -> String {
+        kind.name()
+    }
+}
+
+impl TryFrom<String> for Kind {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Kind, String> {
+        let unknown = || format!("`{name}` is no forwarder");
+        if let Some(kind) = [Kind::Bare, Kind::Testpmd].into_iter().find(|kind| kind.name() == name) {
+            return Ok(kind);
+        }
+        let (program, rest) = name.split_once(", ").ok_or_else(unknown)?;
+        let (rules, state) = rest.split_once(" rules, ").ok_or_else(unknown)?;
+        let rules = rules.parse().map_err(|_| unknown())?;
+        let state = State::ALL.into_iter().find(|known| known.word() == state).ok_or_else(unknown)?;
+        match program.strip_prefix("nftables ") {
+            None if program == "ringwall" => Ok(Kind::Ringwall { rules, state }),
+            None => Err(unknown()),
+            Some(form) => {
+                let form = Form::ALL.into_iter().find(|known| known.word() == form).ok_or_else(unknown)?;
+                Ok(Kind::Nftables { rules, state, form })
             }
         }
     }
@@ -81,13 +110,17 @@ pub struct Figures {
     pub on_core: u64,
     /// Nanoseconds in turns that moved frames.
     pub busy: u64,
+    /// Times that frames were taken off a ring.
+    pub bursts: u64,
 }
 
 impl Watch<'_> {
     /// The figures of the forwarder's thread; `None` where the kernel forwards.
     pub fn figures(&self) -> Option<Figures> {
-        let busy = self.reports().iter().map(|report| report.busy).sum();
-        Some(Figures { on_core: worker_time()?, busy })
+        let reports = self.reports();
+        let busy = reports.iter().map(|report| report.busy).sum();
+        let bursts = reports.iter().map(|report| report.fates.bursts).sum();
+        Some(Figures { on_core: worker_time()?, busy, bursts })
     }
 
     /// The workers' figures; none where the kernel forwards.
@@ -127,12 +160,27 @@ impl Site<'_> {
     /// # Errors
     /// What kept it from starting, or from ending in order.
     pub fn with<R: Send>(&self, kind: Kind, work: impl FnOnce(&Watch<'_>) -> R + Send) -> Result<R, LabError> {
+        self.with_account(kind, work).map(|done| done.0)
+    }
+
+    /// The same with what the forwarder says at its end about a packet's cost, in nanoseconds of turns that moved frames; `None`
+    /// where it does not.
+    ///
+    /// # Errors
+    /// As [`Site::with`].
+    pub fn with_account<R: Send>(
+        &self,
+        kind: Kind,
+        work: impl FnOnce(&Watch<'_>) -> R + Send,
+    ) -> Result<(R, Option<f64>), LabError> {
+        let without = |done| (done, None);
         match kind {
             Kind::Bare => {
                 let judge = |_, _| PassAll::default();
                 self.run(Arc::new(()), judge, |control| {
                     work(&Watch { reports: Box::new(|| control.reports()), publish: None })
                 })
+                .map(without)
             }
             Kind::Ringwall { rules, state } => {
                 let loaded = self.load(rules, state, None, 1)?;
@@ -142,17 +190,19 @@ impl Site<'_> {
                     let publish = |load| control.publish(load);
                     work(&Watch { reports: Box::new(|| control.reports()), publish: Some(Box::new(publish)) })
                 })
+                .map(without)
             }
             Kind::Testpmd => {
-                let _running = Testpmd::start(self.lab, self.core)?;
-                Ok(work(&Watch { reports: Box::new(Vec::new), publish: None }))
+                let running = Testpmd::start(self.lab, self.core)?;
+                let done = work(&Watch { reports: Box::new(Vec::new), publish: None });
+                Ok((done, running.end()))
             }
             Kind::Nftables { rules, state, form } => {
                 router::start(self.lab)?;
                 let loaded = router::rules(self.lab, &nftables(rules, state, form));
                 let done = loaded.map(|()| work(&Watch { reports: Box::new(Vec::new), publish: None }));
                 router::stop(self.lab)?;
-                done
+                done.map(without)
             }
         }
     }
@@ -236,70 +286,22 @@ impl<L> Drop for Ending<'_, L> {
     }
 }
 
-/// The name under which Debian installs it.
-const TESTPMD: &str = "dpdk-testpmd";
-/// How long it may take until it forwards, or ends.
-const PATIENCE: Duration = Duration::from_secs(15);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// From its programs on both ports to its loop.
-const SETTLING: Duration = Duration::from_secs(1);
-
-/// DPDK's forwarder as a process; ends when dropped.
-struct Testpmd(Child);
-
-impl Testpmd {
-    /// Whether it is installed.
-    fn is_installed() -> bool {
-        let paths = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&paths).any(|directory| directory.join(TESTPMD).is_file())
-    }
-
-    /// Starts it in the gateway's namespace and waits until it forwards.
-    fn start(lab: &Lab, core: Option<usize>) -> Result<Testpmd, LabError> {
-        // The first core is for its talk, the second forwards.
-        let cores = format!("0,{}", core.unwrap_or(0).max(1));
-        let ports = [UPLINK, DOWNLINK].into_iter().enumerate();
-        let devices = ports.map(|(number, port)| format!("--vdev=net_af_xdp{number},iface={port},force_copy=1"));
-        let prefix = format!("--file-prefix={}", lab.prefix());
-        let child = Command::new("ip")
-            .args(["netns", "exec", &lab.namespace(Place::Gateway), TESTPMD])
-            .args(["--no-pci", "--no-huge", "--no-shconf", "-m", "512", "-l", &cores, &prefix])
-            .args(devices)
-            .args(["--", "--forward-mode=io", "--auto-start", "--nb-cores=1", "--total-num-mbufs=65536"])
-            .args(["--rxd=2048", "--txd=2048", "--burst=64"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|e| LabError::system(format!("starting `{TESTPMD}`"), e))?;
-        let mut running = Testpmd(child);
-        let gateway = lab.namespace(Place::Gateway);
-        let has_program = |port| Interface::query(port).is_ok_and(|interface| !interface.programs.is_empty());
-        let begun = Instant::now();
-        while matches!(running.0.try_wait(), Ok(None)) && begun.elapsed() < PATIENCE {
-            if namespace::inside(&gateway, || [UPLINK, DOWNLINK].into_iter().all(has_program))? {
-                // What it says goes to a pipe only when it ends, so that it forwards must be guessed.
-                thread::sleep(SETTLING);
-                return Ok(running);
-            }
-            thread::sleep(Duration::from_millis(50));
+    #[test]
+    fn every_forwarder_is_known_by_its_name() {
+        let mut kinds = vec![Kind::Bare, Kind::Testpmd];
+        for state in State::ALL {
+            kinds.push(Kind::Ringwall { rules: 10_000, state });
+            kinds.extend(Form::ALL.map(|form| Kind::Nftables { rules: 7, state, form }));
         }
-        let message = format!("`{TESTPMD}` does not forward: try it in `ip netns exec {gateway}`");
-        Err(LabError::Gateway { message, exit: Some(5) })
-    }
-}
-
-impl Drop for Testpmd {
-    /// It ends in order when somebody presses enter; otherwise it is ended.
-    fn drop(&mut self) {
-        if let Some(mut input) = self.0.stdin.take() {
-            let _ = input.write_all(b"\n");
+        for kind in kinds {
+            assert_eq!(Kind::try_from(kind.name()), Ok(kind));
         }
-        let begun = Instant::now();
-        while matches!(self.0.try_wait(), Ok(None)) && begun.elapsed() < PATIENCE {
-            thread::sleep(Duration::from_millis(20));
+        for name in ["", "ringwall", "ringwall, x rules, stateful", "nftables tree, 1 rules, stateful"] {
+            assert!(Kind::try_from(name.to_owned()).is_err(), "{name}");
         }
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use super::forwarder::Watch;
 use super::policy::PORT;
@@ -25,12 +27,26 @@ const GREETING: Duration = Duration::from_millis(500);
 const GREETINGS: f64 = 8.0;
 
 /// Directions of the traffic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Ways {
-    /// From the uplink to the downlink.
-    One,
-    /// Half of the packets each way.
+    /// Half of the packets each way
     Both,
+    /// From the uplink to the downlink
+    Inbound,
+    /// From the downlink to the uplink
+    Outbound,
+}
+
+impl Ways {
+    /// The word in tables, JSON and on the command line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Ways::Both => "both",
+            Ways::Inbound => "inbound",
+            Ways::Outbound => "outbound",
+        }
+    }
 }
 
 /// The generator between its two interfaces.
@@ -60,6 +76,8 @@ pub struct Offer {
     pub duration: Duration,
     /// Which way.
     pub ways: Ways,
+    /// Packets of a direction that are sent together, at the same rate over all.
+    pub burst: u64,
 }
 
 /// What a trial showed.
@@ -95,7 +113,7 @@ impl Generator<'_> {
     /// As [`Generator::trial`].
     pub fn greet(&mut self) -> Result<Option<()>, LabError> {
         let rate = 2.0 * GREETINGS * f64::from(self.flows) / GREETING.as_secs_f64();
-        let offer = Offer { rate, size: FRAME_SIZES[0], duration: GREETING, ways: Ways::Both };
+        let offer = Offer { rate, size: FRAME_SIZES[0], duration: GREETING, ways: Ways::Both, burst: 1 };
         Ok(self.trial(offer, |_, _| ())?.map(|_| ()))
     }
 
@@ -122,7 +140,7 @@ impl Generator<'_> {
         done: &AtomicBool,
         arrived: impl FnMut(usize, Arrival) + Send,
     ) -> Result<Option<Trial>, LabError> {
-        let count = if offer.ways == Ways::Both { 2 } else { 1 };
+        let count: u32 = if offer.ways == Ways::Both { 2 } else { 1 };
         let rate = match offer.rate / f64::from(count) {
             rate if rate >= 1.0 => Rate::PerSecond(rate as u64),
             _ => Rate::Max,
@@ -130,11 +148,22 @@ impl Generator<'_> {
         let total = rate.total(offer.duration.as_nanos() as u64);
         let sizes = Sizes::one(offer.size).map_err(LabError::Usage)?;
         let forth = Traffic { sizes, flows: self.flows, port: PORT, ..Traffic::default() };
-        let mut ways: Vec<Way> = Vec::new();
-        for (number, mac) in (0..count).zip(self.macs) {
-            let traffic = if number == 0 { forth.clone() } else { forth.answers() };
-            let traffic = Traffic { to_mac: mac, ..traffic };
-            ways.push(Way::new(&traffic, rate, self.run.fetch_add(1, Ordering::Relaxed), total));
+        let back = forth.answers();
+        let [near, far] = self.macs;
+        let traffic = match offer.ways {
+            Ways::Both => vec![(&forth, near), (&back, far)],
+            Ways::Inbound => vec![(&forth, near)],
+            Ways::Outbound => vec![(&back, far)],
+        };
+        let way = |(traffic, to_mac): (&Traffic, [u8; 6])| {
+            let traffic = Traffic { to_mac, ..traffic.clone() };
+            let way = Way::new(&traffic, rate, self.run.fetch_add(1, Ordering::Relaxed), total);
+            Way { sender: way.sender.in_bursts(offer.burst), ..way }
+        };
+        let mut ways: Vec<Way> = traffic.into_iter().map(way).collect();
+        // The first way starts at the first end.
+        if offer.ways == Ways::Outbound {
+            self.ends.swap(0, 1);
         }
         let (ends, core) = (&mut self.ends, self.core);
         let elapsed = thread::scope(|scope| {
@@ -146,6 +175,9 @@ impl Generator<'_> {
             });
             sending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
+        if offer.ways == Ways::Outbound {
+            self.ends.swap(0, 1);
+        }
         if self.stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -181,18 +213,12 @@ pub struct Cost {
     pub gateway: Option<f64>,
     /// Time of the gateway's thread in turns that moved frames.
     pub busy: Option<f64>,
+    /// Frames that the gateway's thread took off a ring at once, on average.
+    pub at_once: Option<f64>,
     /// Time of the generator's calls into the kernel, in which the kernel also forwards.
     pub sending: f64,
     /// Part of the packets that was lost meanwhile.
     pub lost: f64,
-}
-
-impl Cost {
-    /// Of several measurements the one in which the forwarder took least: others on the machine only add.
-    pub fn least(costs: impl IntoIterator<Item = Cost>) -> Option<Cost> {
-        let key = |cost: &Cost| cost.busy.unwrap_or(cost.sending);
-        costs.into_iter().min_by(|a, b| key(a).total_cmp(&key(b)))
-    }
 }
 
 /// Measures the cost of a packet in one trial; `None` when the user stopped it.
@@ -213,13 +239,15 @@ pub fn cost(generator: &mut Generator<'_>, watch: &Watch<'_>, offer: Offer) -> R
         rate: shown.sent,
         gateway: per_packet(|figures| figures.on_core),
         busy: per_packet(|figures| figures.busy),
+        at_once: per_packet(|figures| figures.bursts).map(|bursts| 1.0 / bursts.max(1e-9)),
         sending: trial.sending,
         lost: shown.lost,
     }))
 }
 
 /// Percentiles of a histogram by name, in nanoseconds.
-pub fn percentiles(histogram: &Histogram<u64>) -> BTreeMap<&'static str, u64> {
+pub fn percentiles(histogram: &Histogram<u64>) -> BTreeMap<String, u64> {
     let at = |quantile| histogram.value_at_quantile(quantile);
-    BTreeMap::from([("p50", at(0.5)), ("p99", at(0.99)), ("p999", at(0.999)), ("max", histogram.max())])
+    let named = [("p50", at(0.5)), ("p99", at(0.99)), ("p999", at(0.999)), ("max", histogram.max())];
+    named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -46,20 +46,26 @@ pub fn page(results: &Results) -> String {
 }
 
 /// The names of forwarders in the order of their first appearance, with their points.
-fn grouped<'a>(points: impl Iterator<Item = (&'a str, (f64, f64))>) -> Vec<(String, Vec<(f64, f64)>)> {
+fn grouped(points: impl Iterator<Item = (String, (f64, f64))>) -> Vec<(String, Vec<(f64, f64)>)> {
     let mut series: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
     for (name, point) in points {
-        match series.iter_mut().find(|(known, _)| known == name) {
+        match series.iter_mut().find(|(known, _)| *known == name) {
             Some((_, points)) => points.push(point),
-            None => series.push((name.to_owned(), vec![point])),
+            None => series.push((name, vec![point])),
         }
+    }
+    for (_, points) in &mut series {
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
     }
     series
 }
 
 fn rates(results: &Results) -> Plot {
-    let points = results.rates.iter().map(|row| (row.forwarder.as_str(), (f64::from(row.size), row.zero_loss / 1e6)));
-    let mut sizes: Vec<u16> = results.rates.iter().map(|row| row.size).collect();
+    let ways = results.rates.first().map(|row| row.ways);
+    let rows = || results.rates.iter().filter(|row| Some(row.ways) == ways);
+    let points = rows().map(|row| (row.forwarder.name(), (f64::from(row.size), row.zero_loss / 1e6)));
+    let mut sizes: Vec<u16> = rows().map(|row| row.size).collect();
+    sizes.sort_unstable();
     sizes.dedup();
     let ticks = sizes.iter().map(|size| (f64::from(*size), size.to_string())).collect();
     Plot {
@@ -73,7 +79,7 @@ fn curves(results: &Results) -> Plot {
     let series = results.curves.iter().map(|row| {
         let mut points: Vec<_> = row.points.iter().map(|(rate, lost)| (rate / 1e6, lost * 100.0)).collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        (row.forwarder.clone(), points)
+        (row.forwarder.name(), points)
     });
     Plot {
         x: Axis { label: "million packets per second offered", scale: Scale::Linear, ticks: Vec::new() },
@@ -99,7 +105,7 @@ fn latencies(results: &Results, side: Side) -> Plot {
             left = left.saturating_sub(*count);
             (total as f64 / reached.max(1) as f64, *nanoseconds as f64 / 1e3)
         });
-        (format!("{}, {} %", row.forwarder, row.percent), points.collect())
+        (format!("{}, {} %", row.forwarder.name(), row.percent), points.collect())
     });
     let parts = [(1.0, "all"), (10.0, "p90"), (100.0, "p99"), (1e3, "p99.9"), (1e4, "p99.99"), (1e5, "p99.999")];
     Plot {

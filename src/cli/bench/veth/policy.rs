@@ -28,6 +28,9 @@ pub enum State {
 }
 
 impl State {
+    /// Both.
+    pub const ALL: [State; 2] = [State::Without, State::With];
+
     /// The word in tables and JSON.
     pub const fn word(self) -> &'static str {
         match self {
@@ -42,8 +45,24 @@ impl State {
 pub enum Form {
     /// One rule after the other.
     Linear,
-    /// One set of concatenated ranges, looked up once.
+    /// One set of concatenated ranges, looked up once: what anybody writes whose networks are of different lengths.
     Set,
+    /// One hash of networks of one length with a verdict each, looked up once: the best that this policy allows.
+    Map,
+}
+
+impl Form {
+    /// All three.
+    pub const ALL: [Form; 3] = [Form::Linear, Form::Set, Form::Map];
+
+    /// The word in tables and JSON.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Form::Linear => "linear",
+            Form::Set => "set",
+            Form::Map => "map",
+        }
+    }
 }
 
 /// One refusal.
@@ -155,6 +174,13 @@ pub fn nftables(rules: u32, state: State, form: Form) -> String {
         }
         text.push_str("    }\n  }\n");
     }
+    if form == Form::Map && rules > 0 {
+        text.push_str("  map verdicts {\n    type ipv4_addr . inet_service : verdict\n    elements = {\n");
+        for Refusal { source, port } in refusals(rules) {
+            let _ = writeln!(text, "      {source} . {port} : drop,");
+        }
+        text.push_str("    }\n  }\n");
+    }
     text.push_str("  chain forward {\n    type filter hook forward priority 0; policy accept;\n");
     if state == State::With {
         text.push_str("    ct state established,related accept\n    ct state invalid drop\n");
@@ -164,6 +190,9 @@ pub fn nftables(rules: u32, state: State, form: Form) -> String {
             _ if rules == 0 => {}
             Form::Set => {
                 let _ = writeln!(text, "    {far} {FAR} {network} . udp dport @denied drop");
+            }
+            Form::Map => {
+                let _ = writeln!(text, "    {far} {FAR} {network} & 255.255.255.0 . udp dport vmap @verdicts");
             }
             Form::Linear => {
                 // A chain for each direction, so that a packet is compared with the rules of its own only.
@@ -195,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_hold_as_many_rules_and_none_names_the_traffic() {
+    fn all_forms_hold_as_many_rules_and_none_names_the_traffic() {
         for rules in [1, 10, 1000] {
             let yaml = calico(rules, State::Without, None);
             assert_eq!(yaml.matches("action: Deny").count(), 2 * rules as usize);
@@ -204,7 +233,9 @@ mod tests {
             assert_eq!(linear.matches(" drop\n").count(), 2 * rules as usize + 1);
             let set = nftables(rules, State::Without, Form::Set);
             assert_eq!(set.matches("/24 . ").count(), rules as usize);
-            for text in [yaml, linear, set] {
+            let map = nftables(rules, State::Without, Form::Map);
+            assert_eq!(map.matches(" : drop,").count(), rules as usize);
+            for text in [yaml, linear, set, map] {
                 assert!(!text.contains("[7]") && !text.contains("dport 7 ") && !text.contains(". 7,"), "{text}");
             }
         }

@@ -1,4 +1,4 @@
-//! Measurements in, a table for people and one JSON object for scripts out, and whether the marks are met.
+//! Measurements in, a table for people and one JSON object for scripts out; and in again, to go on where an earlier run ended.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::forwarder::Kind;
-use super::measure::Cost;
-use super::policy::{Form, State};
+use super::marks::Mark;
+use super::measure::{Cost, Ways};
+
+/// Number of the form of the JSON object.
+const SCHEMA: u32 = 1;
 
 /// Everything that was measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Results {
     schema_version: u32,
     kernel: String,
@@ -21,7 +24,6 @@ pub struct Results {
     /// Seconds of a trial.
     pub trial_s: f64,
     flows: u32,
-    both_ways: bool,
     /// Zero-loss rates.
     pub rates: Vec<RateRow>,
     /// Costs at a fixed rate.
@@ -37,50 +39,62 @@ pub struct Results {
 }
 
 /// The zero-loss rate of a forwarder with one frame size.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RateRow {
-    #[serde(skip)]
-    kind: Kind,
-    /// Its name.
-    pub forwarder: String,
+    /// Which one.
+    pub forwarder: Kind,
+    /// Directions of the traffic.
+    pub ways: Ways,
     /// Frame size with check sequence.
     pub size: u16,
-    /// Packets per second.
+    /// Packets per second: the median of all rounds.
     pub zero_loss: f64,
+    /// Of each round.
+    pub rounds: Vec<f64>,
     /// Most that was offered: the generator's limit.
     pub offered_most: f64,
-    /// Beside the bare forwarder's with the same size.
-    pub of_bare: f64,
+    /// Beside the bare forwarder's with the same size and ways: the median over rounds.
+    pub of_bare: Option<f64>,
 }
 
-impl RateRow {
-    /// A row whose ratio is not known yet.
-    pub fn new(kind: Kind, size: u16, zero_loss: f64, offered_most: f64) -> RateRow {
-        RateRow { kind, forwarder: kind.name(), size, zero_loss, offered_most, of_bare: 0.0 }
-    }
-}
-
-/// What a packet costs a forwarder at a fixed rate, in nanoseconds.
-#[derive(Clone, Debug, Serialize)]
+/// What a packet costs a forwarder at a fixed rate, in nanoseconds: medians of all rounds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CostRow {
-    #[serde(skip)]
-    kind: Kind,
-    forwarder: String,
-    rate: f64,
+    /// Which one.
+    pub forwarder: Kind,
+    /// Packets of a direction that were sent together.
+    pub burst: u64,
+    /// Packets per second.
+    pub rate: f64,
+    /// Frames that the gateway's thread took off a ring at once, on average.
+    pub at_once: Option<f64>,
     /// CPU time of the gateway's thread, waiting by looking included.
-    cpu_ns: Option<f64>,
+    pub cpu_ns: Option<f64>,
     /// Time of the gateway's thread in turns that moved frames.
-    busy_ns: Option<f64>,
+    pub busy_ns: Option<f64>,
+    /// The same of each round.
+    pub busy_rounds: Vec<f64>,
     /// Time of the generator's calls into the kernel.
-    sending_ns: f64,
-    lost: f64,
+    pub sending_ns: f64,
+    /// Part of the packets that was lost meanwhile.
+    pub lost: f64,
 }
 
 impl CostRow {
-    /// The row of a forwarder.
-    pub fn new(kind: Kind, cost: Cost) -> CostRow {
-        let Cost { rate, gateway, busy, sending, lost } = cost;
-        CostRow { kind, forwarder: kind.name(), rate, cpu_ns: gateway, busy_ns: busy, sending_ns: sending, lost }
+    /// The row of a forwarder; `None` without a round.
+    pub fn new(forwarder: Kind, burst: u64, rounds: &[Cost]) -> Option<CostRow> {
+        let median = |of: fn(&Cost) -> Option<f64>| median(rounds.iter().filter_map(of));
+        Some(CostRow {
+            forwarder,
+            burst,
+            rate: median(|cost| Some(cost.rate))?,
+            at_once: median(|cost| cost.at_once),
+            cpu_ns: median(|cost| cost.gateway),
+            busy_ns: median(|cost| cost.busy),
+            busy_rounds: rounds.iter().filter_map(|cost| cost.busy).collect(),
+            sending_ns: median(|cost| Some(cost.sending))?,
+            lost: median(|cost| Some(cost.lost))?,
+        })
     }
 
     /// All that forwarding takes on both cores, the generator's own part included, which is the same for all.
@@ -89,11 +103,20 @@ impl CostRow {
     }
 }
 
+/// The one in the middle, the upper one of two; `None` of none.
+pub fn median(figures: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut figures: Vec<f64> = figures.into_iter().collect();
+    figures.sort_unstable_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied()
+}
+
 /// Delays of one queue at one load.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LatencyRow {
-    /// The forwarder's name.
-    pub forwarder: String,
+    /// Which one.
+    pub forwarder: Kind,
+    /// Directions of the traffic.
+    pub ways: Ways,
     /// Load as a part of the zero-loss rate.
     pub percent: u32,
     /// Packets per second.
@@ -101,9 +124,9 @@ pub struct LatencyRow {
     /// The queue.
     pub queue: u32,
     /// From receive ring to transmit ring.
-    pub inside_ns: BTreeMap<&'static str, u64>,
+    pub inside_ns: BTreeMap<String, u64>,
     /// From the generator's sending side to its receiving side, over both links.
-    pub one_way_ns: BTreeMap<&'static str, u64>,
+    pub one_way_ns: BTreeMap<String, u64>,
     /// Nanoseconds and how many packets took so long.
     pub inside_histogram: Vec<(u64, u64)>,
     /// The same of the whole way.
@@ -116,10 +139,12 @@ pub fn histogram(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
 }
 
 /// Loss by offered rate.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CurveRow {
-    /// The forwarder's name.
-    pub forwarder: String,
+    /// Which one.
+    pub forwarder: Kind,
+    /// Directions of the traffic.
+    pub ways: Ways,
     /// Frame size with check sequence.
     pub size: u16,
     /// Packets per second offered, and the part lost.
@@ -127,7 +152,7 @@ pub struct CurveRow {
 }
 
 /// What policy changes under load did.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReloadRow {
     /// Rules of each policy.
     pub rules: u32,
@@ -151,30 +176,16 @@ pub struct ReloadRow {
     pub reload_ms: f64,
 }
 
-/// A ratio that is to be reached.
-#[derive(Clone, Debug, Serialize)]
-pub struct Mark {
-    /// What is compared.
-    pub name: String,
-    /// At least, or at most for costs.
-    pub wanted: f64,
-    /// As measured.
-    pub found: f64,
-    /// Whether it is reached.
-    pub reached: bool,
-}
-
 impl Results {
     /// Nothing measured yet.
-    pub fn new(trial: Duration, flows: u32, both_ways: bool, cores: usize) -> Results {
+    pub fn new(trial: Duration, flows: u32, cores: usize) -> Results {
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Results {
-            schema_version: 1,
+            schema_version: SCHEMA,
             kernel: kernel.trim().to_owned(),
             cores,
             trial_s: trial.as_secs_f64(),
             flows,
-            both_ways,
             rates: Vec::new(),
             costs: Vec::new(),
             latencies: Vec::new(),
@@ -184,66 +195,65 @@ impl Results {
         }
     }
 
+    /// What an earlier run has written, to be added to; nothing yet without one.
+    ///
+    /// # Errors
+    /// What is wrong with the text, or what differs between the two runs so that their figures do not belong into one table.
+    pub fn going_on(self, text: Option<&str>) -> Result<Results, String> {
+        let Some(text) = text else { return Ok(self) };
+        let earlier: Results = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let of = |results: &Results| (results.schema_version, results.kernel.clone(), results.cores, results.flows);
+        match (of(&earlier), of(&self)) {
+            (a, b) if a == b => Ok(Results { trial_s: self.trial_s, ..earlier }),
+            (a, b) => Err(format!("its form, kernel, cores and flows are {a:?}, and those of this run {b:?}")),
+        }
+    }
+
+    /// The zero-loss rates of a forwarder.
+    pub fn rates_of(&self, kind: Kind, ways: Ways, size: u16) -> Option<&RateRow> {
+        self.rates.iter().find(|row| (row.forwarder, row.ways, row.size) == (kind, ways, size))
+    }
+
     /// The zero-loss rate of a forwarder.
-    pub fn rate(&self, kind: Kind, size: u16) -> Option<f64> {
-        self.rates.iter().find(|row| row.kind == kind && row.size == size).map(|row| row.zero_loss)
+    pub fn rate(&self, kind: Kind, ways: Ways, size: u16) -> Option<f64> {
+        self.rates_of(kind, ways, size).map(|row| row.zero_loss)
     }
 
-    fn cost(&self, kind: Kind) -> Option<&CostRow> {
-        self.costs.iter().find(|row| row.kind == kind)
+    /// Takes the rates of a forwarder's rounds, in the place of what was known before. Nothing without a round.
+    pub fn add_rates(&mut self, (forwarder, ways, size): (Kind, Ways, u16), rounds: Vec<f64>, offered_most: f64) {
+        let Some(zero_loss) = median(rounds.iter().copied()) else { return };
+        let row = RateRow { forwarder, ways, size, zero_loss, rounds, offered_most, of_bare: None };
+        let is_it = |known: &&mut RateRow| (known.forwarder, known.ways, known.size) == (forwarder, ways, size);
+        match self.rates.iter_mut().find(is_it) {
+            Some(known) => *known = row,
+            None => self.rates.push(row),
+        }
     }
 
-    /// Fills in the ratios and compares them with the marks.
+    /// Takes the costs of a forwarder in the place of what was known before.
+    pub fn add_costs(&mut self, row: CostRow) {
+        self.costs.retain(|known| (known.forwarder, known.burst) != (row.forwarder, row.burst));
+        self.costs.push(row);
+    }
+
+    /// Medians over rounds of the ratios of two forwarders, measured one after the other in each: what slows the machine down
+    /// for a while slows down both.
+    pub fn ratio(&self, [above, below]: [Kind; 2], ways: Ways, size: u16) -> Option<f64> {
+        let (above, below) = (self.rates_of(above, ways, size)?, self.rates_of(below, ways, size)?);
+        if above.rounds.len() != below.rounds.len() {
+            return Some(above.zero_loss / below.zero_loss.max(1.0));
+        }
+        median(above.rounds.iter().zip(&below.rounds).map(|(above, below)| above / below.max(1.0)))
+    }
+
+    /// Fills in what follows from the figures.
     pub fn judge(&mut self) {
-        let bare: BTreeMap<u16, f64> =
-            self.rates.iter().filter(|row| row.kind == Kind::Bare).map(|row| (row.size, row.zero_loss)).collect();
-        for row in &mut self.rates {
-            row.of_bare = row.zero_loss / bare.get(&row.size).copied().unwrap_or(0.0).max(1.0);
+        let ratios: Vec<Option<f64>> =
+            self.rates.iter().map(|row| self.ratio([row.forwarder, Kind::Bare], row.ways, row.size)).collect();
+        for (row, ratio) in self.rates.iter_mut().zip(ratios) {
+            row.of_bare = ratio;
         }
-        let sizes: Vec<u16> = bare.keys().copied().collect();
-        let rules = self.rates.iter().filter_map(|row| match row.kind {
-            Kind::Ringwall { rules, .. } => Some(rules),
-            _ => None,
-        });
-        let Some(rules) = rules.max() else { return };
-        let mut marks = Vec::new();
-        let mut compare = |name: String, found: Option<f64>, wanted: f64| {
-            marks.extend(found.map(|found| Mark { name, wanted, found, reached: found >= wanted }));
-        };
-        let ratio = |a: Option<f64>, b: Option<f64>| Some(a? / b?.max(1.0));
-        let full = Kind::Ringwall { rules, state: State::With };
-        for size in sizes {
-            let rate = |kind| self.rate(kind, size);
-            compare(format!("{size} bytes: {} / bare", full.name()), ratio(rate(full), rate(Kind::Bare)), 0.95);
-            let name = format!("{size} bytes: bare / {}", Kind::Testpmd.name());
-            compare(name, ratio(rate(Kind::Bare), rate(Kind::Testpmd)), 1.0);
-            for state in [State::Without, State::With] {
-                let own = Kind::Ringwall { rules, state };
-                let linear = Kind::Nftables { rules, state, form: Form::Linear };
-                let set = Kind::Nftables { rules, state, form: Form::Set };
-                // Connection tracking spares established flows the walk; the walk is what linear rules cost.
-                let wanted = if state == State::Without && rules >= 10_000 { 25.0 } else { 1.0 };
-                compare(
-                    format!("{size} bytes: {} / {}", own.name(), linear.name()),
-                    ratio(rate(own), rate(linear)),
-                    wanted,
-                );
-                compare(format!("{size} bytes: {} / {}", own.name(), set.name()), ratio(rate(own), rate(set)), 1.0);
-            }
-        }
-        let beyond = self.cost(full).zip(self.cost(Kind::Bare)).and_then(|(a, b)| Some(a.busy_ns? - b.busy_ns?));
-        if let Some(found) = beyond {
-            let name = format!("cost at most, ns beyond the bare forwarder: {}", full.name());
-            marks.push(Mark { name, wanted: 45.0, found, reached: found <= 45.0 });
-        }
-        if let Some(row) = &self.reload {
-            let mut at_most = |name: &str, found: f64, wanted: f64| {
-                marks.push(Mark { name: name.to_owned(), wanted, found, reached: found <= wanted });
-            };
-            at_most("reload under load: packets lost at most", row.lost as f64, 0.0);
-            at_most("reload under load: verdicts follow within, ms", row.follows_ms, 50.0);
-        }
-        self.marks = marks;
+        self.marks = super::marks::marks(self);
     }
 
     /// For scripts.
@@ -254,35 +264,50 @@ impl Results {
     /// For people.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let ways = if self.both_ways { "half of the packets each way" } else { "one way" };
         let _ = writeln!(
             text,
-            "veth, copy mode, kernel {}, {} cores, {} flows, trials of {} s, {ways}: no figures for a network card\n",
+            "veth, copy mode, kernel {}, {} cores, {} flows, trials of {} s: no figures for a network card\n",
             self.kernel, self.cores, self.flows, self.trial_s
         );
         let rows = self.rates.iter().map(|row| {
             let limit = if row.zero_loss >= 0.98 * row.offered_most { " (all offered)" } else { "" };
             [
-                row.forwarder.clone(),
+                row.forwarder.name(),
+                row.ways.word().to_owned(),
                 row.size.to_string(),
                 format!("{:.0}{limit}", row.zero_loss),
-                format!("{:.3}", row.of_bare),
+                spread(&row.rounds),
+                row.of_bare.map_or("-".to_owned(), |ratio| format!("{ratio:.3}")),
             ]
         });
-        text.push_str(&table(["FORWARDER", "BYTES", "ZERO-LOSS PPS", "OF BARE"], rows));
+        text.push_str(&table(["FORWARDER", "WAYS", "BYTES", "ZERO-LOSS PPS", "ROUNDS", "OF BARE"], rows));
         let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.0}"));
         let rows = self.costs.iter().map(|row| {
             [
-                row.forwarder.clone(),
+                row.forwarder.name(),
                 format!("{:.0}", row.rate),
+                row.burst.to_string(),
+                row.at_once.map_or("-".to_owned(), |frames| format!("{frames:.1}")),
                 number(row.cpu_ns),
                 number(row.busy_ns),
+                spread(&row.busy_rounds),
                 format!("{:.0}", row.sending_ns),
                 format!("{:.0}", row.all_ns()),
                 format!("{:.4} %", row.lost * 100.0),
             ]
         });
-        let titles = ["FORWARDER", "PPS", "THREAD CPU NS", "BUSY NS", "SENDING NS", "BUSY + SENDING", "LOST"];
+        let titles = [
+            "FORWARDER",
+            "PPS",
+            "SENT AT ONCE",
+            "TAKEN AT ONCE",
+            "THREAD CPU NS",
+            "BUSY NS",
+            "ROUNDS",
+            "SENDING NS",
+            "BUSY + SENDING",
+            "LOST",
+        ];
         text.push_str(&table(titles, rows));
         text.push_str(
             "Thread CPU includes looking at empty rings; busy are the turns that moved frames. The kernel forwards inside the\n\
@@ -292,7 +317,7 @@ impl Results {
         let rows = self.latencies.iter().flat_map(|row| {
             [("inside the box", &row.inside_ns), ("generator to generator", &row.one_way_ns)].map(|(what, ns)| {
                 [
-                    row.forwarder.clone(),
+                    row.forwarder.name(),
                     format!("{} %", row.percent),
                     row.queue.to_string(),
                     what.to_owned(),
@@ -328,6 +353,16 @@ impl Results {
         });
         text.push_str(&table(["MARK", "WANTED", "FOUND", ""], rows));
         text
+    }
+}
+
+/// The least and the most of several rounds.
+fn spread(rounds: &[f64]) -> String {
+    let least = rounds.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = rounds.iter().copied().fold(0.0, f64::max);
+    match rounds.len() {
+        0 | 1 => "-".to_owned(),
+        count => format!("{count}: {least:.0}-{most:.0}"),
     }
 }
 
