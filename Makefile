@@ -1,7 +1,8 @@
 # make demo    installs what is missing, builds, plays the tutorial's lessons through the gateway, replays captures
 # make test    installs what is missing, builds, runs every test
 # make bench   installs what is missing, runs the benchmarks
-# make bench-peers  installs DPDK, runs ringwall and DPDK's classifier and hash table over the same input in turn
+# make peers   installs DPDK, its forwarder for `ringwall bench veth` among it, and builds what bench-peers compares with
+# make bench-peers  does the same, runs ringwall and DPDK's classifier and hash table over the same input in turn
 # make install builds and puts the program into PREFIX/bin, /usr/local by default, where sudo finds it, too
 # make setup   installs what is missing and nothing else
 # make lint    formatting and clippy, as the continuous integration does
@@ -73,11 +74,12 @@ bench: setup
 	cargo bench --locked
 
 peers:
-	@if ! pkg-config --exists $(foreach need,$(PEER_MODULES),$(firstword $(subst :, ,$(need)))) 2>/dev/null; then \
+	@if ! pkg-config --exists $(foreach need,$(PEER_MODULES),$(firstword $(subst :, ,$(need)))) 2>/dev/null \
+	    || ! command -v dpdk-testpmd >/dev/null; then \
 	  if ! command -v apt-get >/dev/null; then echo "there is no apt-get here: install DPDK and its headers" >&2; exit 1; fi; \
 	  $(SUDO) apt-get update -qq; \
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-	    dpdk gcc pkg-config $(foreach need,$(PEER_MODULES),$(lastword $(subst :, ,$(need)))); \
+	    dpdk dpdk-dev gcc pkg-config $(foreach need,$(PEER_MODULES),$(lastword $(subst :, ,$(need)))); \
 	fi
 	@mkdir -p $(PEERS)
 	for peer in acl hash; do \

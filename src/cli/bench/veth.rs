@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use self::forwarder::{Kind, Site};
+use self::forwarder::{Kind, Site, Waiting};
 use self::measure::{Generator, Ways};
 use self::parts::Bench;
 use self::policy::{Form, State};
@@ -97,6 +97,9 @@ pub struct VethArguments {
     /// Flows per direction
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_FLOWS)))]
     flows: u32,
+    /// How the thread of the bare forwarder and of this program waits
+    #[arg(long, value_name = "WAY", value_enum, default_value_t = Waiting::Adaptive)]
+    poll: Waiting,
     /// Slots of the gateway's rings, a power of two
     #[arg(long, value_name = "N", default_value_t = 4096)]
     ring: u32,
@@ -240,7 +243,7 @@ impl Drop for Built {
 
 fn measure(arguments: &VethArguments) -> Result<Results, LabError> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
-    let results = Results::new(arguments.trial(), arguments.flows, cores.len());
+    let results = Results::new(arguments.trial(), arguments.flows, arguments.poll, cores.len());
     let results = match &arguments.collect {
         None => results,
         Some(path) => {
@@ -273,9 +276,9 @@ fn measure(arguments: &VethArguments) -> Result<Results, LabError> {
         stop: &stop,
         run: AtomicU16::new(1),
     };
-    let site = Site { lab, ring: arguments.ring, core: core(1) };
+    let site = Site { lab, ring: arguments.ring, core: core(1), waiting: arguments.poll };
     if !testpmd::Testpmd::is_installed() {
-        print::talk("left out, because it is not installed: DPDK's testpmd (package `dpdk-dev`)\n");
+        print::talk("left out, because it is not installed: DPDK's testpmd (`make peers` installs it)\n");
     }
     let mut bench = Bench { arguments, site, generator, results };
     let done = bench.run();

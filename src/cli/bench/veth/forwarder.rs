@@ -2,19 +2,22 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::policy::{Form, State, calico, gateway_file, nftables};
 use super::testpmd::Testpmd;
 use crate::base::diagnostic::Diagnostics;
 use crate::base::id::WorkerId;
-use crate::control::daemon::{self, Control, Reload, RunSettings};
+use crate::config::profile::Poll;
+use crate::control::daemon::{self, Control, Reload, RunSettings, pace};
 use crate::control::load::{Loaded, Request, load};
-use crate::io::xdp::{Mode, Settings as PortSettings};
+use crate::io::xdp::{BusyPoll, Mode, Settings as PortSettings};
 use crate::lab::place::{Lab, Place};
 use crate::lab::topology::{DOWNLINK, UPLINK};
 use crate::lab::{LabError, namespace, router};
@@ -97,6 +100,47 @@ impl TryFrom<String> for Kind {
     }
 }
 
+/// How the gateway's thread waits, as a profile says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Waiting {
+    /// Looks for 50 microseconds, then sleeps
+    Adaptive,
+    /// Never sleeps
+    Busy,
+    /// Sleeps whenever there is nothing to do
+    Interrupt,
+    /// Never sleeps, and runs the devices itself (`busyPoll`), with their interrupts deferred
+    Device,
+}
+
+impl Waiting {
+    /// The word in tables, JSON and on the command line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Waiting::Adaptive => "adaptive",
+            Waiting::Busy => "busy",
+            Waiting::Interrupt => "interrupt",
+            Waiting::Device => "device",
+        }
+    }
+
+    fn poll(self) -> Poll {
+        match self {
+            Waiting::Adaptive => Poll::Adaptive,
+            Waiting::Busy | Waiting::Device => Poll::Busy,
+            Waiting::Interrupt => Poll::Interrupt,
+        }
+    }
+
+    /// The values that the manual names.
+    fn busy_poll(self) -> Option<BusyPoll> {
+        let deferred =
+            BusyPoll { napi_defer_hard_irqs: Some(2), gro_flush_timeout: Some(200_000), ..BusyPoll::default() };
+        (self == Waiting::Device).then_some(deferred)
+    }
+}
+
 /// What is known about a running forwarder.
 pub struct Watch<'a> {
     reports: Box<dyn Fn() -> Vec<Report> + Sync + 'a>,
@@ -120,7 +164,7 @@ impl Watch<'_> {
         let reports = self.reports();
         let busy = reports.iter().map(|report| report.busy).sum();
         let bursts = reports.iter().map(|report| report.fates.bursts).sum();
-        Some(Figures { on_core: worker_time()?, busy, bursts })
+        Some(Figures { on_core: worker_time()?.0, busy, bursts })
     }
 
     /// The workers' figures; none where the kernel forwards.
@@ -134,13 +178,19 @@ impl Watch<'_> {
     }
 }
 
-/// Nanoseconds that the first worker of this process has been on a core: first field of its `schedstat`.
-fn worker_time() -> Option<u64> {
+/// Nanoseconds that the first worker of this process has been on a core, and that it has waited for one.
+pub fn worker_time() -> Option<(u64, u64)> {
     let tasks = fs::read_dir("/proc/self/task").ok()?;
-    let is_worker =
-        |path: &std::path::Path| fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == "worker-0");
+    let is_worker = |path: &Path| fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == "worker-0");
     let path = tasks.filter_map(|task| Some(task.ok()?.path())).find(|path| is_worker(path))?;
-    fs::read_to_string(path.join("schedstat")).ok()?.split_ascii_whitespace().next()?.parse().ok()
+    thread_time(&path)
+}
+
+/// Nanoseconds that a thread has been on a core, and that it was ready and waited for one: the first fields of its `schedstat`.
+pub fn thread_time(task: &Path) -> Option<(u64, u64)> {
+    let text = fs::read_to_string(task.join("schedstat")).ok()?;
+    let mut fields = text.split_ascii_whitespace().map(str::parse);
+    Some((fields.next()?.ok()?, fields.next()?.ok()?))
 }
 
 /// Where forwarders run.
@@ -152,6 +202,8 @@ pub struct Site<'a> {
     pub ring: u32,
     /// Core of the gateway's thread.
     pub core: Option<usize>,
+    /// How this program's thread waits.
+    pub waiting: Waiting,
 }
 
 impl Site<'_> {
@@ -246,9 +298,11 @@ impl Site<'_> {
             receive_ring: self.ring,
             transmit_ring: self.ring,
             mode: Mode::Copy,
+            busy_poll: self.waiting.busy_poll(),
             ..PortSettings::default()
         };
-        let settings = RunSettings { cores: self.core.into_iter().collect(), ..RunSettings::new(ports) };
+        let cores = self.core.into_iter().collect();
+        let settings = RunSettings { cores, pace: pace(self.waiting.poll()), ..RunSettings::new(ports) };
         let (started, starts) = mpsc::channel();
         let name = self.lab.namespace(Place::Gateway);
         thread::scope(|scope| {

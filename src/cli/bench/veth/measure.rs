@@ -1,6 +1,8 @@
 //! A forwarder, a rate and a frame size in, what a trial showed out.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -9,7 +11,7 @@ use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::forwarder::Watch;
+use super::forwarder::{Watch, thread_time, worker_time};
 use super::policy::PORT;
 use super::search::Shown;
 use crate::io::xdp::Queue;
@@ -17,9 +19,13 @@ use crate::lab::LabError;
 use crate::lab::generator::account::Arrival;
 use crate::lab::generator::traffic::FRAME_SIZES;
 use crate::lab::generator::{Rate, Sizes, Traffic, Way, drive};
+use crate::lab::place::Place;
 
 /// How long nothing may come before a trial ends; on a pair of virtual links nothing is under way for longer.
 const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Nanoseconds without a core that rings make up for: a thousand frames wait meanwhile.
+const UNDISTURBED: u64 = 1_000_000;
 
 /// How long greetings take: so slow that every forwarder manages them.
 const GREETING: Duration = Duration::from_millis(500);
@@ -95,13 +101,19 @@ pub struct Trial {
     pub sending: f64,
     /// One-way delays in nanoseconds.
     pub delays: Histogram<u64>,
+    /// Nanoseconds that others had a core which the generator's or the gateway's thread wanted.
+    pub without_core: u64,
 }
 
 impl Trial {
     /// For the search.
     pub fn shown(&self) -> Shown {
         let lost = self.sent.saturating_sub(self.received) + self.spoilt;
-        Shown { sent: self.sent as f64 / self.seconds, lost: lost as f64 / self.sent.max(1) as f64 }
+        Shown {
+            sent: self.sent as f64 / self.seconds,
+            lost: lost as f64 / self.sent.max(1) as f64,
+            was_disturbed: self.without_core > UNDISTURBED,
+        }
     }
 }
 
@@ -166,12 +178,15 @@ impl Generator<'_> {
             self.ends.swap(0, 1);
         }
         let (ends, core) = (&mut self.ends, self.core);
-        let elapsed = thread::scope(|scope| {
+        let before = without_core(Place::Gateway);
+        let (elapsed, waited) = thread::scope(|scope| {
             let sending = scope.spawn(|| {
                 if let Some(id) = core {
                     core_affinity::set_for_current(core_affinity::CoreId { id });
                 }
-                drive(ends, &mut ways, [offer.duration, PATIENCE], done, arrived)
+                let before = without_core(Place::Generator);
+                let elapsed = drive(ends, &mut ways, [offer.duration, PATIENCE], done, arrived);
+                (elapsed, without_core(Place::Generator).saturating_sub(before))
             });
             sending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
@@ -187,6 +202,7 @@ impl Generator<'_> {
             spoilt: 0,
             seconds: elapsed.sending.as_secs_f64().max(1e-9),
             sending: 0.0,
+            without_core: without_core(Place::Gateway).saturating_sub(before) + waited,
             delays: Histogram::new_from(ways[0].receiver.account().delays()),
         };
         for way in &ways {
@@ -202,6 +218,22 @@ impl Generator<'_> {
         trial.sending /= trial.sent.max(1) as f64;
         Ok(Some(trial))
     }
+}
+
+/// Nanoseconds that the thread at this place has waited for a core so far: the worker's, and what a hypervisor took from all cores;
+/// or the calling thread's own.
+fn without_core(of: Place) -> u64 {
+    match of {
+        Place::Gateway => worker_time().map_or(0, |time| time.1) + stolen(),
+        _ => thread_time(Path::new("/proc/thread-self")).map_or(0, |time| time.1),
+    }
+}
+
+/// Nanoseconds that the hypervisor gave to others, all cores together, in its steps of ten milliseconds (`/proc/stat`).
+fn stolen() -> u64 {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let steal = text.lines().next().and_then(|line| line.split_ascii_whitespace().nth(8)?.parse::<u64>().ok());
+    steal.unwrap_or(0) * 10_000_000
 }
 
 /// What a packet costs at a fixed rate, in nanoseconds.

@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::forwarder::Kind;
+use super::forwarder::{Kind, Waiting};
 use super::marks::Mark;
 use super::measure::{Cost, Ways};
 
@@ -24,6 +24,7 @@ pub struct Results {
     /// Seconds of a trial.
     pub trial_s: f64,
     flows: u32,
+    poll: Waiting,
     /// Zero-loss rates.
     pub rates: Vec<RateRow>,
     /// Costs at a fixed rate.
@@ -178,7 +179,7 @@ pub struct ReloadRow {
 
 impl Results {
     /// Nothing measured yet.
-    pub fn new(trial: Duration, flows: u32, cores: usize) -> Results {
+    pub fn new(trial: Duration, flows: u32, poll: Waiting, cores: usize) -> Results {
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Results {
             schema_version: SCHEMA,
@@ -186,6 +187,7 @@ impl Results {
             cores,
             trial_s: trial.as_secs_f64(),
             flows,
+            poll,
             rates: Vec::new(),
             costs: Vec::new(),
             latencies: Vec::new(),
@@ -202,10 +204,12 @@ impl Results {
     pub fn going_on(self, text: Option<&str>) -> Result<Results, String> {
         let Some(text) = text else { return Ok(self) };
         let earlier: Results = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        let of = |results: &Results| (results.schema_version, results.kernel.clone(), results.cores, results.flows);
+        let of = |results: &Results| {
+            (results.schema_version, results.kernel.clone(), results.cores, results.flows, results.poll)
+        };
         match (of(&earlier), of(&self)) {
             (a, b) if a == b => Ok(Results { trial_s: self.trial_s, ..earlier }),
-            (a, b) => Err(format!("its form, kernel, cores and flows are {a:?}, and those of this run {b:?}")),
+            (a, b) => Err(format!("its form, kernel, cores, flows and polling are {a:?}, and those of this run {b:?}")),
         }
     }
 
@@ -266,8 +270,12 @@ impl Results {
         let mut text = String::new();
         let _ = writeln!(
             text,
-            "veth, copy mode, kernel {}, {} cores, {} flows, trials of {} s: no figures for a network card\n",
-            self.kernel, self.cores, self.flows, self.trial_s
+            "veth, copy mode, kernel {}, {} cores, {} flows, {} polling, trials of {} s: no figures for a network card\n",
+            self.kernel,
+            self.cores,
+            self.flows,
+            self.poll.word(),
+            self.trial_s
         );
         let rows = self.rates.iter().map(|row| {
             let limit = if row.zero_loss >= 0.98 * row.offered_most { " (all offered)" } else { "" };
