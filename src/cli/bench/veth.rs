@@ -79,10 +79,11 @@ pub struct VethArguments {
     /// with most rules [default: all; both with --quick]
     #[arg(long, value_name = "WAYS", value_enum, value_delimiter = ',')]
     ways: Vec<Ways>,
-    /// Rounds of what is compared with the bare forwarder, in turn; medians are taken [default: 3; 1 with --quick]
+    /// Rounds of what is compared with the bare forwarder, in turn, of which medians are taken; one for further sizes and ways
+    /// [default: 3; 1 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: Option<u32>,
-    /// Seconds of a trial [default: 0.5; 0.3 with --quick]
+    /// Seconds of a trial [default: 0.4; 0.3 with --quick]
     #[arg(long, value_name = "SECONDS", value_parser = trial_seconds)]
     trial: Option<f64>,
     /// The search ends when the interval is smaller than this part of its upper end
@@ -151,7 +152,7 @@ impl VethArguments {
     }
 
     fn trial(&self) -> Duration {
-        Duration::from_secs_f64(self.trial.unwrap_or(if self.quick { 0.3 } else { 0.5 }))
+        Duration::from_secs_f64(self.trial.unwrap_or(if self.quick { 0.3 } else { 0.4 }))
     }
 
     fn ways(&self) -> Vec<Ways> {

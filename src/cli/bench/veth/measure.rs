@@ -251,6 +251,8 @@ pub struct Cost {
     pub sending: f64,
     /// Part of the packets that was lost meanwhile.
     pub lost: f64,
+    /// Whether others had the cores meanwhile.
+    pub was_disturbed: bool,
 }
 
 /// Measures the cost of a packet in one trial; `None` when the user stopped it.
@@ -274,6 +276,7 @@ pub fn cost(generator: &mut Generator<'_>, watch: &Watch<'_>, offer: Offer) -> R
         at_once: per_packet(|figures| figures.bursts).map(|bursts| 1.0 / bursts.max(1e-9)),
         sending: trial.sending,
         lost: shown.lost,
+        was_disturbed: shown.was_disturbed,
     }))
 }
 

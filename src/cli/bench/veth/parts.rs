@@ -18,6 +18,8 @@ use crate::lab::generator::Rate;
 /// How many packets are sent together where costs are measured: one, as a lone host does, and as many as come from one that
 /// sends segments.
 const BURSTS: [u64; 2] = [1, 64];
+/// Times that delays and costs are measured if others disturb it.
+const UNDISTURBED: u32 = 4;
 /// Trials that tell how much the generator can send: the best of them, because others on the machine slow it down.
 const FLOODS: usize = 3;
 /// Rounds of costs for each round of rates: they take less time and differ by less.
@@ -90,18 +92,24 @@ impl Bench<'_> {
     /// Zero-loss rates, size by size, all forwarders in turn.
     fn rates(&mut self) -> Result<(), LabError> {
         let all = self.arguments.kinds();
-        for size in self.arguments.sizes() {
+        for (number, size) in self.arguments.sizes().into_iter().enumerate() {
             for ways in self.arguments.ways() {
                 let is_main = ways == self.main_ways();
-                let is_wanted = |kind: &Kind| is_main || *kind != Kind::Testpmd && self.is_compared(*kind);
+                let is_wanted = |kind: &Kind| match kind {
+                    // How the kernel's rate depends on the number of rules shows with one size.
+                    Kind::Nftables { rules, .. } => is_main && (number == 0 || *rules == self.most_rules()),
+                    Kind::Testpmd => is_main,
+                    _ => is_main || self.is_compared(*kind),
+                };
                 let kinds: Vec<Kind> = all.iter().copied().filter(is_wanted).collect();
-                self.rates_of(&kinds, ways, size)?;
+                let rounds = if is_main || number == 0 { self.arguments.rounds() } else { 1 };
+                self.rates_of(&kinds, ways, size, rounds)?;
             }
         }
         Ok(())
     }
 
-    fn rates_of(&mut self, kinds: &[Kind], ways: Ways, size: u16) -> Result<(), LabError> {
+    fn rates_of(&mut self, kinds: &[Kind], ways: Ways, size: u16, rounds: u32) -> Result<(), LabError> {
         // What the generator can do decides how far to search.
         let flood = self.offer(0.0, ways, size);
         let (site, generator) = (self.site, &mut self.generator);
@@ -112,7 +120,7 @@ impl Bench<'_> {
         let sent = floods.ok_or(LabError::Interrupted)?.iter().map(|trial| trial.shown().sent).fold(0.0, f64::max);
         let search = self.search(sent);
         let mut found: Vec<Vec<f64>> = vec![Vec::new(); kinds.len()];
-        for round in 0..self.arguments.rounds() {
+        for round in 0..rounds {
             for kind in self.in_round(round, kinds) {
                 self.go_on()?;
                 print::talk(&format!("{size} bytes, {}: {}\n", ways.word(), kind.name()));
@@ -134,7 +142,7 @@ impl Bench<'_> {
     /// The zero-loss rate of a forwarder, which is measured if it is not known.
     fn rate(&mut self, kind: Kind, ways: Ways, size: u16) -> Result<f64, LabError> {
         if self.results.rate(kind, ways, size).is_none() {
-            self.rates_of(&[kind], ways, size)?;
+            self.rates_of(&[kind], ways, size, 1)?;
         }
         Ok(self.results.rate(kind, ways, size).unwrap_or(0.0))
     }
@@ -178,13 +186,30 @@ impl Bench<'_> {
             _ => wanted,
         };
         let offer = Offer { burst, ..self.offer(rate, ways, size) };
-        let generator = &mut self.generator;
-        let (cost, account) = self.site.with_account(kind, |watch| match generator.greet()? {
-            Some(()) => cost(generator, watch, offer),
-            None => Ok(None),
-        })?;
-        let cost: Cost = cost?.ok_or(LabError::Interrupted)?;
-        Ok(Cost { busy: cost.busy.or(account), ..cost })
+        self.undisturbed(|bench| {
+            let generator = &mut bench.generator;
+            let (cost, account) = bench.site.with_account(kind, |watch| match generator.greet()? {
+                Some(()) => cost(generator, watch, offer),
+                None => Ok(None),
+            })?;
+            let cost: Cost = cost?.ok_or(LabError::Interrupted)?;
+            Ok((Cost { busy: cost.busy.or(account), ..cost }, cost.was_disturbed))
+        })
+    }
+
+    /// Measures until nobody else had the cores meanwhile, which `measure` tells, or the patience for that is at its end.
+    fn undisturbed<R>(
+        &mut self,
+        mut measure: impl FnMut(&mut Self) -> Result<(R, bool), LabError>,
+    ) -> Result<R, LabError> {
+        let mut attempt = 1;
+        loop {
+            let (found, was_disturbed) = measure(self)?;
+            if !was_disturbed || attempt == UNDISTURBED {
+                return Ok(found);
+            }
+            attempt += 1;
+        }
     }
 
     /// The bare forwarder, and this program with most rules.
@@ -206,12 +231,17 @@ impl Bench<'_> {
                     continue;
                 }
                 print::talk(&format!("latency at {percent} %: {}\n", kind.name()));
-                let (offer, generator) = (self.offer(rate, ways, size), &mut self.generator);
-                let seen = self.site.with(kind, |watch| {
-                    let trial = generator.trial(offer, |_, _| ())?;
-                    Ok::<_, LabError>(trial.map(|trial: Trial| (trial, watch.reports())))
-                })??;
-                let (trial, reports) = seen.ok_or(LabError::Interrupted)?;
+                let offer = self.offer(rate, ways, size);
+                let (trial, reports) = self.undisturbed(|bench| {
+                    let generator = &mut bench.generator;
+                    let seen = bench.site.with(kind, |watch| {
+                        let trial = generator.trial(offer, |_, _| ())?;
+                        Ok::<_, LabError>(trial.map(|trial| (trial, watch.reports())))
+                    })??;
+                    let (trial, reports) = seen.ok_or(LabError::Interrupted)?;
+                    let was_disturbed = trial.shown().was_disturbed;
+                    Ok(((trial, reports), was_disturbed))
+                })?;
                 self.results.latencies.retain(|row| (row.forwarder, row.percent) != (kind, percent));
                 for report in reports {
                     let inside = report.latency.histogram();
