@@ -24,7 +24,7 @@
 //! the same depth for all; then the lower 64 bits of the edges that share the upper ones, which mostly is one.
 
 use super::arena::{Line, Table};
-use super::isa::{Isa, Scalar};
+use super::isa::Isa;
 use crate::base::address::Family;
 
 /// Edges of an IPv4 node.
@@ -56,6 +56,15 @@ impl Node {
             *lane = edge.wrapping_sub(1);
         }
         node
+    }
+
+    /// The base and how many edges lie below.
+    #[inline(always)]
+    pub(super) fn rank(&self, low: u16) -> u32 {
+        // Signed comparison is what the plainest processor has for lanes, so both sides are moved by half the range.
+        let low = (low ^ 1 << 15) as i16;
+        let below: i16 = self.edges.iter().map(|&edge| i16::from(((edge ^ 1 << 15) as i16) < low)).sum();
+        self.base + below as u32
     }
 }
 
@@ -298,7 +307,7 @@ impl Intervals<'_> {
                 }
                 while entry >= Entry::NODE {
                     let node = self.nodes.get((entry & Entry::NUMBER) as usize).unwrap_or(&Node::EMPTY);
-                    let found = node.base + Scalar.below(node, address as u16);
+                    let found = node.rank(address as u16);
                     if entry < Entry::INNER {
                         return found;
                     }

@@ -1,0 +1,117 @@
+//! Sixteen numbers in, sixteen out: the operations of a look-up, for each kind of processor.
+//!
+//! The kernels ([`super::header`], [`super::split`]) are written once over these operations and compiled for each level; which one
+//! runs is chosen once, by what the processor says it can do ([`Level`]). All levels give the same answers. What differs is how
+//! loads begin (one instruction for sixteen, or one each), how lanes are packed, and the two comparisons of lines.
+
+mod avx2;
+mod avx512;
+mod scalar;
+
+use core::mem::offset_of;
+use pulp::x86::{V3, V4};
+
+use super::leaf::Leaf;
+use super::partition::Node;
+use crate::packet::Key;
+pub(super) use scalar::Scalar;
+
+/// Numbers that are worked on at once.
+pub(super) const WIDTH: usize = 16;
+
+/// The operations. Lanes are unsigned and wrap; a mask has one bit per lane.
+pub(super) trait Isa: Copy {
+    /// Sixteen numbers.
+    type V: Copy;
+
+    fn load(self, from: &[u32; WIDTH]) -> Self::V;
+    fn store(self, lanes: Self::V) -> [u32; WIDTH];
+    fn splat(self, number: u32) -> Self::V;
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn subtract(self, a: Self::V, b: Self::V) -> Self::V;
+    fn multiply(self, a: Self::V, by: u32) -> Self::V;
+    fn and(self, a: Self::V, b: Self::V) -> Self::V;
+    fn shift_right(self, a: Self::V, bits: u32) -> Self::V;
+    fn shift_left(self, a: Self::V, bits: u32) -> Self::V;
+    /// Lanes that are at or above a number.
+    fn at_least(self, a: Self::V, least: u32) -> u16;
+    /// Lanes that have a bit.
+    fn has(self, a: Self::V, bit: u32) -> u16;
+    /// Lanes of `yes` where the mask has a bit, else of `no`.
+    fn select(self, mask: u16, yes: Self::V, no: Self::V) -> Self::V;
+    /// Elements of a table; a position behind the end reads some element.
+    fn words(self, table: &[u32], at: Self::V) -> Self::V;
+    /// The same of a table of 16-bit elements, of which the last is padding.
+    fn halves(self, table: &[u16], at: Self::V) -> Self::V;
+    /// Elements of a table where the mask has a bit, else the lanes of `no`.
+    fn words_where(self, mask: u16, table: &[u32], at: Self::V, no: Self::V) -> Self::V;
+    /// Writes the lanes of a mask to the beginning of `to`, one behind the other; what lies behind them there is lost.
+    fn pack(self, mask: u16, lanes: Self::V, to: &mut [u32; WIDTH]);
+    /// The reverse: the first elements of `from` to the lanes of the mask, the lanes of `no` elsewhere.
+    fn unpack(self, mask: u16, from: &[u32; WIDTH], no: Self::V) -> Self::V;
+
+    /// Of up to sixteen keys: the lowest words of source and destination; source port and, above, destination port; protocol, TCP
+    /// flags, facts and window scale, from the lowest byte.
+    fn columns(self, keys: &[Key]) -> [Self::V; 4];
+    /// Of nodes, by their numbers: the base and how many edges lie below, together. What is compared is the lower half of `lows`,
+    /// whose upper half is the same again. All slices have the same length.
+    fn ranks(self, nodes: &[Node], numbers: &[u32], lows: &[u32], ranks: &mut [u32]);
+    /// The first record of a leaf that holds a packet (see [`super::leaf`]); [`RECORDS`] if none does.
+    fn first_record(self, leaf: &Leaf, packet: u64) -> usize;
+    /// Numbers of 64 bits from their halves.
+    fn interleave(self, low: Self::V, high: Self::V, to: &mut [u64; WIDTH]);
+}
+
+type Array = [u32; WIDTH];
+
+/// The columns of keys, one by one.
+#[inline(always)]
+fn columns(keys: &[Key]) -> [Array; 4] {
+    let mut columns = [[0; WIDTH]; 4];
+    for (i, key) in keys.iter().enumerate().take(WIDTH) {
+        columns[0][i] = key.src as u32;
+        columns[1][i] = key.dst as u32;
+        columns[2][i] = u32::from(key.sport) | u32::from(key.dport) << 16;
+        columns[3][i] = u32::from(key.protocol) | u32::from(key.bits.0) << 16;
+    }
+    columns
+}
+
+const _: () = {
+    assert!(offset_of!(Key, src) == 0 && offset_of!(Key, dst) == 16);
+    assert!(offset_of!(Key, sport) == 32 && offset_of!(Key, dport) == 34);
+    assert!(offset_of!(Key, protocol) == 36 && offset_of!(Key, bits) == 38);
+};
+
+/// What a processor can do.
+#[derive(Clone, Copy, Debug)]
+pub enum Level {
+    /// Any processor.
+    Scalar,
+    /// AVX2 and what comes with it.
+    Avx2(V3),
+    /// AVX-512 with byte and word lanes.
+    Avx512(V4),
+}
+
+impl Level {
+    /// The best of this processor.
+    pub fn best() -> Level {
+        V4::try_new().map(Level::Avx512).or_else(|| V3::try_new().map(Level::Avx2)).unwrap_or(Level::Scalar)
+    }
+
+    /// All of this processor, from the plainest.
+    pub fn all() -> Vec<Level> {
+        let wider = [V3::try_new().map(Level::Avx2), V4::try_new().map(Level::Avx512)];
+        [Some(Level::Scalar)].into_iter().chain(wider).flatten().collect()
+    }
+
+    /// Name for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Level::Scalar => "scalar",
+            Level::Avx2(_) => "avx2",
+            Level::Avx512(_) => "avx512",
+        }
+    }
+}
