@@ -66,12 +66,13 @@ impl Search {
         loop {
             let shown = trial(rate)?;
             let passed = shown.lost <= self.tolerance;
-            if passed || attempt >= self.attempts || shown.lost > HICCUP {
+            if passed || shown.lost > HICCUP {
                 return Some((passed, shown));
             }
             match shown.was_disturbed && disturbed < DISTURBED {
                 true => disturbed += 1,
-                false => attempt += 1,
+                false if attempt < self.attempts => attempt += 1,
+                false => return Some((false, shown)),
             }
         }
     }
