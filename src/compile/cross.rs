@@ -9,11 +9,11 @@ use crate::engine::program::arena::{Line, Table};
 use crate::engine::program::classifier::NONE;
 use crate::engine::program::cross::Cross;
 
-/// The tables, and by interval of source and destination the offset of its class.
+/// The tables, and by interval of source and destination its class.
 pub struct Built {
     /// Tables.
     pub tables: Tables,
-    /// By side: where an offset begins to hold.
+    /// By side: where a class begins to hold.
     pub sides: [Vec<(u32, u32)>; 2],
 }
 
@@ -22,6 +22,7 @@ pub struct Tables {
     offsets: [Vec<u32>; 3],
     factors: [u32; 3],
     ports: Vec<u16>,
+    width: u32,
     pairs: Vec<u32>,
     chunks: Vec<u32>,
     shift: u32,
@@ -36,6 +37,7 @@ impl Tables {
             offsets: self.offsets.each_ref().map(|offsets| Table::put(lines, offsets)),
             factors: self.factors,
             ports: Table::put(lines, &padded(self.ports)),
+            width: self.width,
             pairs: Table::put(lines, &self.pairs),
             chunks: Table::put(lines, &self.chunks),
             shift: self.shift,
@@ -353,9 +355,6 @@ pub fn cross(dims: &Dimensions, broad: &[u32], room: usize, effort: &mut Effort)
         }
     }
     let width = dst.members.len() as u32;
-    let by_interval = |classes: Classes, factor: u32| {
-        classes.numbers.starts.iter().map(|&(at, class)| (at, class * factor)).collect()
-    };
     // Answers are 1 + the position among the broad entries so far, or, if that has room, come to be 1 + the entry's own number.
     let is_small = broad.last().is_none_or(|&last| last < u32::from(u16::MAX));
     let ids = if is_small { Vec::new() } else { [NONE].into_iter().chain(broad.iter().copied()).collect() };
@@ -382,13 +381,14 @@ pub fn cross(dims: &Dimensions, broad: &[u32], room: usize, effort: &mut Effort)
             offsets,
             factors,
             ports,
+            width,
             pairs: table.into_iter().map(|row| row * of_row).collect(),
             chunks,
             shift,
             answers,
             ids,
         },
-        sides: [by_interval(src, width), by_interval(dst, 1)],
+        sides: [src.numbers.starts, dst.numbers.starts],
     };
     (built.tables.bytes().iter().sum::<usize>() <= room).then_some(built)
 }

@@ -272,8 +272,12 @@ pub fn split(
     let [Some(sources), Some(destinations)] = tables else { return None };
     let used = lines.len();
     let pairs = best.built.tables.pairs();
+    let [Some(sources), Some(destinations)] = [sources, destinations].map(|side| Side::put(lines, &side)) else {
+        lines.truncate(used);
+        return None;
+    };
     let split = Split {
-        sides: [sources, destinations].each_ref().map(|side| Side::put(lines, side)),
+        sides: [sources, destinations],
         leaves: leaves.put(lines),
         is_wide: leaves.is_wide(),
         records: leaves.records(),

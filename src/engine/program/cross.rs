@@ -5,14 +5,14 @@
 //! the answer is written down beforehand (recursive flow classification: Gupta and McKeown, 1999).
 //!
 //! ```text
-//! pairs[source class + destination class]                        -> row: offset into `chunks`           u32
+//! pairs[source class * width + destination class]                -> row: offset into `chunks`           u32
 //! ports[source port class + destination port class + protocol]   -> port class                          u16
 //! chunks[row + port class / 2^shift]                             -> offset into `answers`                u32
 //! answers[chunk + port class % 2^shift]                          -> 0 = none, else 1 + number in the list u16
 //! ```
 //! Where the numbers of the broad entries do not have room in 16 bits, what stands there is 1 + place in `ids`, which has them.
-//! Tables of 16-bit elements end with one element of padding. Classes are multiplied by the width of what follows when the tables are
-//! built, so that a look-up adds. Rows differ from each other in a few ports only; cut into chunks, of which equal ones are kept
+//! Tables of 16-bit elements end with one element of padding. Classes of ports are multiplied by the width of what follows when the tables
+//! are built, so that a look-up adds. Rows differ from each other in a few ports only; cut into chunks, of which equal ones are kept
 //! once, they take a tenth of the memory.
 
 use super::arena::{Line, Table};
@@ -27,6 +27,8 @@ pub struct Cross {
     /// Instead of offsets, where `ports` holds every combination of classes: the factor of each.
     pub(crate) factors: [u32; 3],
     pub(crate) ports: Table<u16>,
+    /// Classes of destinations.
+    pub(crate) width: u32,
     pub(crate) pairs: Table<u32>,
     pub(crate) chunks: Table<u32>,
     pub(crate) shift: u32,
@@ -41,6 +43,7 @@ pub(super) struct CrossTables<'t> {
     offsets: [&'t [u32]; 3],
     factors: [u32; 3],
     ports: &'t [u16],
+    width: u32,
     pairs: &'t [u32],
     chunks: &'t [u32],
     shift: u32,
@@ -55,6 +58,7 @@ impl Cross {
             offsets: self.offsets.map(|table| table.view(lines)),
             factors: self.factors,
             ports: self.ports.view(lines),
+            width: self.width,
             pairs: self.pairs.view(lines),
             chunks: self.chunks.view(lines),
             shift: self.shift,
@@ -89,6 +93,12 @@ impl CrossTables<'_> {
             isa.add(isa.add(isa.words(sport, class(0)), isa.words(dport, class(1))), isa.words(protocol, class(2)))
         };
         isa.halves(self.ports, at)
+    }
+
+    /// Pairs of address classes.
+    #[inline(always)]
+    pub(super) fn pairs<I: Isa>(&self, isa: I, sources: I::V, destinations: I::V) -> I::V {
+        isa.add(isa.multiply(sources, self.width), destinations)
     }
 
     /// Where the chunks of pairs of address classes and of port classes are written.

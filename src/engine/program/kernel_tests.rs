@@ -334,11 +334,10 @@ fn list(lines: &mut Vec<Line>, filed: &[Filed], broad: Broad, by_ids: bool, inte
         let intervals: Vec<(u32, Option<u32>)> = (0..INTERVALS)
             .map(|interval| {
                 let here = filed.iter().filter(|filed| filed.under == (side, interval));
-                let class = (interval & 1) << (1 - side);
-                (class, leaves.list(here.map(Filed::record)))
+                (interval & 1, leaves.list(here.map(Filed::record)))
             })
             .collect();
-        Side::put(lines, &intervals)
+        Side::put(lines, &intervals).unwrap()
     });
     let answer = |at: u32| match (by_ids, broad[at as usize]) {
         (_, NONE) => 0,
@@ -348,6 +347,7 @@ fn list(lines: &mut Vec<Line>, filed: &[Filed], broad: Broad, by_ids: bool, inte
     let answers: Vec<u16> = (0..4).map(answer).chain([0]).collect();
     let ids: Vec<u32> = [NONE].into_iter().chain(broad).collect();
     let cross = Cross {
+        width: 2,
         pairs: Table::put(lines, &[0u32, 1, 2, 3]),
         answers: Table::put(lines, &answers),
         ids: Table::put(lines, if by_ids { &ids } else { &[] }),

@@ -26,37 +26,43 @@ use super::isa::{Isa, WIDTH};
 use super::leaf::{Leaf, RECORDS};
 use crate::base::prefetch::prefetch;
 
-/// What the intervals of one side lead to.
+/// What the intervals of one side lead to: a word each, of which a list takes as many bits as its first leaf needs.
 ///
 /// ```text
-///  0                                      4
-///  | class 31, has a list 1 (highest)     | first leaf   |     the second word only if some interval of the side has a list
+///  32                        leaf_bits                             0
+///  | class in the cross product | 0 = no list, else 1 + first leaf |
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Side {
     words: Table<u32>,
-    /// Binary logarithm of the words of an interval.
-    shift: u32,
+    leaf_bits: u32,
 }
 
-/// In the first word of an interval: it has a list.
-const LISTED: u32 = 1 << 31;
+/// So many of the lowest bits.
+#[inline(always)]
+const fn mask(bits: u32) -> u32 {
+    ((1u64 << (bits & 63)) - 1) as u32
+}
 
 impl Side {
-    /// From the offset of the class in the cross product and the first leaf of the list, if there is any, of each interval. Control line only.
-    pub fn put(lines: &mut Vec<Line>, intervals: &[(u32, Option<u32>)]) -> Side {
-        let shift = u32::from(intervals.iter().any(|(_, first)| first.is_some()));
-        let word = |&(class, first): &(u32, Option<u32>)| class | first.map_or(0, |_| LISTED);
-        let words: Vec<u32> = match shift {
-            0 => intervals.iter().map(word).collect(),
-            _ => intervals.iter().flat_map(|of| [word(of), of.1.unwrap_or(0)]).collect(),
-        };
-        Side { words: Table::put(lines, &words), shift }
+    /// From the class in the cross product and the first leaf of the list, if there is any, of each interval; `None` if both do not
+    /// have room in a word. Control line only.
+    pub fn put(lines: &mut Vec<Line>, intervals: &[(u32, Option<u32>)]) -> Option<Side> {
+        let list = |first: Option<u32>| first.map_or(0, |first| first + 1);
+        let most = |numbers: &mut dyn Iterator<Item = u32>| numbers.max().unwrap_or(0);
+        let leaf_bits = 32 - most(&mut intervals.iter().map(|of| list(of.1))).leading_zeros();
+        let class_bits = 32 - most(&mut intervals.iter().map(|of| of.0)).leading_zeros();
+        if leaf_bits + class_bits > 32 {
+            return None;
+        }
+        let word = |&(class, first): &(u32, Option<u32>)| class.checked_shl(leaf_bits).unwrap_or(0) | list(first);
+        let words: Vec<u32> = intervals.iter().map(word).collect();
+        Some(Side { words: Table::put(lines, &words), leaf_bits })
     }
 
-    /// Bytes for so many intervals at most.
+    /// Bytes for so many intervals.
     pub const fn most_bytes(intervals: usize) -> usize {
-        intervals * 8
+        intervals * 4
     }
 }
 
@@ -171,14 +177,16 @@ impl Split {
             *classes = isa.store(cross.port_classes(isa, group));
         }
         lists.len = 0;
+        let masks = [isa.splat(mask(sources.leaf_bits)), isa.splat(mask(destinations.leaf_bits))];
         let order = isa.load(&std::array::from_fn(|lane| lane as u32));
         for (g, group) in groups.iter().enumerate().take(GROUPS) {
             // No closures here: the compiler does not look through them for what the processor can do.
             let intervals = [isa.load(&group.0[SRC]), isa.load(&group.0[DST])];
-            let at = [isa.shift_left(intervals[0], sources.shift), isa.shift_left(intervals[1], destinations.shift)];
-            let words = [isa.words(sides[0], at[0]), isa.words(sides[1], at[1])];
-            pairs[g] = isa.store(isa.and(isa.add(words[0], words[1]), isa.splat(LISTED - 1)));
-            let listed = [isa.has(words[0], LISTED), isa.has(words[1], LISTED)];
+            let words = [isa.words(sides[0], intervals[0]), isa.words(sides[1], intervals[1])];
+            let rows = isa.shift_right(words[0], sources.leaf_bits);
+            pairs[g] = isa.store(cross.pairs(isa, rows, isa.shift_right(words[1], destinations.leaf_bits)));
+            let lists_of = [isa.and(words[0], masks[0]), isa.and(words[1], masks[1])];
+            let listed = [isa.at_least(lists_of[0], 1), isa.at_least(lists_of[1], 1)];
             if listed[0] | listed[1] == 0 {
                 continue;
             }
@@ -200,8 +208,9 @@ impl Split {
                 } else {
                     isa.interleave(isa.add(sports, other), upper, &mut lists.packets[side][g]);
                 }
-                let first = isa.words_where(listed[side], sides[side], isa.add(at[side], isa.splat(1)), at[side]);
-                let items = isa.add(isa.shift_left(first, LISTS.ilog2()), isa.splat((side * LANES) as u32));
+                // One less than what stands there is the leaf.
+                let from = isa.splat(((side * LANES) as u32).wrapping_sub(LISTS as u32));
+                let items = isa.add(isa.shift_left(lists_of[side], LISTS.ilog2()), from);
                 lists.push(isa, listed[side], isa.add(items, places));
             }
         }

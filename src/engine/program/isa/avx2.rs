@@ -143,13 +143,6 @@ impl Isa for V3 {
     }
 
     #[inline(always)]
-    fn has(self, a: Self::V, bit: u32) -> u16 {
-        // The bit goes to the highest place.
-        let [low, high] = Isa::shift_left(self, a, bit.leading_zeros());
-        mask_of(self, low) | mask_of(self, high) << EIGHT
-    }
-
-    #[inline(always)]
     fn select(self, mask: u16, yes: Self::V, no: Self::V) -> Self::V {
         [
             self.avx2._mm256_blendv_epi8(no[0], yes[0], lanes_of(self, mask & 0xff)),

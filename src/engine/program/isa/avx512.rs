@@ -69,11 +69,6 @@ impl Isa for V4 {
     }
 
     #[inline(always)]
-    fn has(self, a: __m512i, bit: u32) -> u16 {
-        self.avx512f._mm512_test_epi32_mask(a, Isa::splat(self, bit))
-    }
-
-    #[inline(always)]
     fn select(self, mask: u16, yes: __m512i, no: __m512i) -> __m512i {
         self.avx512f._mm512_mask_blend_epi32(mask, no, yes)
     }

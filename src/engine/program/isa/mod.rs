@@ -35,8 +35,6 @@ pub(super) trait Isa: Copy {
     fn shift_left(self, a: Self::V, bits: u32) -> Self::V;
     /// Lanes that are at or above a number.
     fn at_least(self, a: Self::V, least: u32) -> u16;
-    /// Lanes that have a bit.
-    fn has(self, a: Self::V, bit: u32) -> u16;
     /// Lanes of `yes` where the mask has a bit, else of `no`.
     fn select(self, mask: u16, yes: Self::V, no: Self::V) -> Self::V;
     /// Elements of a table; a position behind the end reads some element.

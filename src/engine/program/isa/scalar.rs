@@ -66,11 +66,6 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
-    fn has(self, a: Array, bit: u32) -> u16 {
-        a.iter().enumerate().fold(0, |mask, (i, &lane)| mask | u16::from(lane & bit != 0) << i)
-    }
-
-    #[inline(always)]
     fn select(self, mask: u16, yes: Array, mut no: Array) -> Array {
         no.iter_mut().zip(yes).enumerate().for_each(|(i, (no, yes))| *no = if mask >> i & 1 == 1 { yes } else { *no });
         no
