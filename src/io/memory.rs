@@ -249,6 +249,8 @@ pub struct MemoryPort {
     completion: Consumer,
     pool: Pool,
     longest: usize,
+    /// Most frames that one call receives.
+    most: usize,
 }
 
 /// The far end of an in-memory port: what it injects the port receives, what the port transmits it takes.
@@ -282,6 +284,7 @@ pub fn memory(ports: usize, slots: usize, frame_size: usize) -> Vec<Plugged> {
             completion: Consumer::new(&completion),
             pool: Pool::new(first..first + each as u32, Depot::clone(&region.depot)),
             longest: frame_size,
+            most: BURST,
         };
         port.refill();
         port.pool.spill();
@@ -337,6 +340,12 @@ impl MemoryPort {
         self
     }
 
+    /// The same port, receiving at most this many frames at a time.
+    pub fn in_bursts(mut self, most: usize) -> MemoryPort {
+        self.most = most;
+        self
+    }
+
     /// Chunks in the pool and the rings of this port, seen from this end; wires must rest meanwhile.
     pub fn held(&self) -> usize {
         let rings = [&self.fill.ring, &self.receive.ring, &self.transmit.ring, &self.completion.ring];
@@ -359,7 +368,7 @@ impl Port for MemoryPort {
     fn receive(&mut self, into: &mut Frames) -> usize {
         self.refill();
         let (pool, ledger) = (&mut self.pool, &self.region.ledger);
-        let count = self.receive.take(into.room(), |entry| {
+        let count = self.receive.take(into.room().min(self.most), |entry| {
             let (chunk, length) = unpack(entry);
             ledger.pass(chunk, Holder::Receive, Holder::Hand);
             if into.push(Region::frame(chunk, length)).is_err() {

@@ -4,7 +4,7 @@ use crate::ringwall;
 
 #[test]
 fn pipeline_reports_every_field_and_no_allocation() {
-    for more in [&[][..], &["--new"], &["--workers", "2", "--size", "128"]] {
+    for more in [&[][..], &["--new"], &["--workers", "2", "--size", "128"], &["--burst", "1"]] {
         let arguments = ["bench", "pipeline", "--rules", "20", "--flows", "2000", "--seconds", "0.02", "-o", "json"];
         let output = ringwall().args(arguments).args(more).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -16,6 +16,7 @@ fn pipeline_reports_every_field_and_no_allocation() {
             assert!(report["stages_ns"][stage].is_f64(), "{stage}: {report}");
         }
         assert!(report["packets"].as_u64().unwrap() >= 1000, "{report}");
+        assert_eq!(report["burst"], if more.contains(&"--burst") { 1 } else { 64 }, "{report}");
         if !more.contains(&"--workers") {
             assert_eq!(report["allocations_per_packet"], 0.0, "{report}");
         }

@@ -20,7 +20,9 @@ use crate::base::time::Now;
 use crate::cli::arguments::{Output, exit};
 use crate::cli::{findings, print};
 use crate::compile::{self, compile};
-use crate::engine::{Batch, Counters, Decision, FlowSettings, FlowState, Program, Reason, Settings, Stage, Verdict};
+use crate::engine::{
+    BATCH, Batch, Counters, Decision, FlowSettings, FlowState, Program, Reason, Settings, Stage, Verdict,
+};
 use crate::io::memory::{MemoryPort, Plugged, Wire, memory};
 use crate::packet::{self, Arrival};
 use crate::policy::load::{LoadOptions, load};
@@ -50,6 +52,9 @@ pub struct PipelineArguments {
     /// Bytes of a frame on the wire, frame check sequence included
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(64..=1518))]
     size: u32,
+    /// Frames that the line receives at a time: few where frames come one by one and must not wait
+    #[arg(long, default_value_t = BATCH as u32, value_parser = clap::value_parser!(u32).range(1..=BATCH as i64))]
+    burst: u32,
     /// Let every packet begin a new flow
     #[arg(long)]
     new: bool,
@@ -68,6 +73,7 @@ struct Report {
     flows: u32,
     workers: u32,
     size: u32,
+    burst: u32,
     new: bool,
     packets: u64,
     packets_per_s: f64,
@@ -172,9 +178,10 @@ struct Rig<J> {
 }
 
 impl<J: Judge> Rig<J> {
-    fn new(judge: J, exchange: Option<Exchange>) -> Result<Rig<J>, String> {
+    fn new(judge: J, exchange: Option<Exchange>, burst: u32) -> Result<Rig<J>, String> {
         let ports: Result<[Plugged; 2], _> = memory(2, SLOTS, 1600).try_into();
         let Ok([(up, outside), (down, inside)]) = ports else { return Err("two ports were asked for".into()) };
+        let [up, down] = [up, down].map(|port| port.in_bursts(burst as usize));
         let mut line = Line::new(up, down, judge);
         if let Some(exchange) = exchange {
             line = line.exchanging(exchange);
@@ -331,6 +338,7 @@ fn measure(
         flows: arguments.flows,
         workers: arguments.workers,
         size: arguments.size,
+        burst: arguments.burst,
         new: arguments.new,
         packets,
         packets_per_s,
@@ -369,7 +377,8 @@ impl Job<'_> {
     fn partial(&self, parses: bool, verdict: Verdict, barrier: &Barrier) -> Result<f64, String> {
         let decision = Decision::new(verdict, Reason::DefaultAllow, Stage::Default, FlowState::None);
         let batch = parses.then(Batch::new);
-        let mut rig = Rig::new(Partial { batch, decision, counters: Counters::default() }, None)?;
+        let judge = Partial { batch, decision, counters: Counters::default() };
+        let mut rig = Rig::new(judge, None, self.arguments.burst)?;
         let expected = if verdict == Verdict::Allow { 1.0 } else { 0.0 };
         barrier.wait();
         let seconds = self.arguments.seconds;
@@ -385,7 +394,7 @@ impl Job<'_> {
         let settings = Settings { flows, seed: self.seed, ..Settings::default() };
         let judge = EngineJudge::new(Arc::new(load), &settings);
         judge.populate();
-        let mut rig = Rig::new(judge, exchange)?;
+        let mut rig = Rig::new(judge, exchange, self.arguments.burst)?;
         if self.arguments.new {
             return Ok(rig);
         }
@@ -444,8 +453,8 @@ fn table(report: &Report) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "{} rules, {} {kind}, {} workers, frames of {} bytes\n\n{:>10.2} million packets per second\n{:>10.1} ns per packet",
-        report.rules, report.flows, report.workers, report.size, report.mpps, report.ns_per_packet
+        "{} rules, {} {kind}, {} workers, frames of {} bytes in bursts of {}\n\n{:>10.2} million packets per second\n{:>10.1} ns per packet",
+        report.rules, report.flows, report.workers, report.size, report.burst, report.mpps, report.ns_per_packet
     );
     let stages = report.stages_ns;
     for (name, nanoseconds) in [
