@@ -62,7 +62,8 @@ fn assert_clean(way: &Value, sent: u64) {
 #[test]
 fn traffic_of_all_kinds_crosses_the_gateway_whole() {
     let Some(lab) = TestLab::up("all", &["--queues", "2"]) else { return };
-    let done = lab.generate(&["--rate", "20k", "--duration", "1", "--flows", "100", "--strict"], 0);
+    let done =
+        lab.generate(&["--rate", "20k", "--duration", "20", "--count", "20000", "--flows", "100", "--strict"], 0);
     assert_clean(&done["ways"][0], 20_000);
     let every = ["--protocol", "udp,tcp,icmp", "--ip", "both", "--size", "imix", "--flows", "600", "--seed", "9"];
     let done = lab.generate(&[&["--rate", "5k", "--count", "3000", "--both-ways"], &every[..]].concat(), 0);
