@@ -262,7 +262,7 @@ pub fn split(
     let (broad, filed) = filings.split_at(best.broad);
     let mut part = effort.part(FILING_STEPS.max(steps(entries.len())));
     let mut leaves = Leaves::new([dims.src.universe, dims.dst.universe]);
-    let most = (memory - sides) / size_of::<Leaf>();
+    let most = ((memory - sides) / size_of::<Leaf>()).min(Leaves::MOST);
     let tables = [0, 1].map(|under| {
         let mut filed: Vec<u32> = filed.iter().filter(|(_, f)| f.under == under).map(|(entry, _)| *entry).collect();
         filed.sort_unstable();

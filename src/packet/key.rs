@@ -25,6 +25,11 @@ impl KeyBits {
     /// The transport checksum was seen to be something else than the pseudo-header sum: there is nothing to complete (GW-30). Not
     /// set where nobody has looked.
     pub const WHOLE: u8 = 1 << 7;
+
+    /// Bits within the word of a key that begins with the protocol.
+    pub(crate) const fn in_word(bits: u8) -> u32 {
+        (bits as u32) << 16
+    }
 }
 
 /// What later stages see of a packet.
@@ -72,7 +77,18 @@ pub struct Key {
     pub fragment_len: u16,
 }
 
-const _: () = assert!(size_of::<Key>() == 64 && align_of::<Key>() == 64);
+// What reads keys as words or as lines counts on these places.
+const _: () = {
+    use core::mem::offset_of;
+    assert!(size_of::<Key>() == 64 && align_of::<Key>() == 64);
+    assert!(offset_of!(Key, src) == 0 && offset_of!(Key, dst) == 16);
+    assert!(offset_of!(Key, sport) == 32 && offset_of!(Key, dport) == 34);
+    assert!(offset_of!(Key, protocol) == 36 && offset_of!(Key, tcp_flags) == 37 && offset_of!(Key, bits) == 38);
+    assert!(offset_of!(Key, window_scale) == 39 && offset_of!(Key, vlan) == 40);
+    assert!(offset_of!(Key, seq) == 44 && offset_of!(Key, ack) == 48);
+    assert!(offset_of!(Key, window) == 52 && offset_of!(Key, payload) == 54);
+    assert!(Key::NO_VLAN == u16::MAX && Key::NO_SCALE == u8::MAX);
+};
 
 impl Key {
     /// No VLAN tag in this place.

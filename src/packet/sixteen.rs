@@ -48,15 +48,6 @@ const fn positions(row: [u32; 8]) -> [u32; LANES] {
     words
 }
 
-const _: () = {
-    use core::mem::offset_of;
-    assert!(offset_of!(Key, src) == 0 && offset_of!(Key, dst) == 16 && offset_of!(Key, sport) == 32);
-    assert!(offset_of!(Key, protocol) == 36 && offset_of!(Key, tcp_flags) == 37 && offset_of!(Key, bits) == 38);
-    assert!(offset_of!(Key, window_scale) == 39 && offset_of!(Key, vlan) == 40 && offset_of!(Key, seq) == 44);
-    assert!(offset_of!(Key, ack) == 48 && offset_of!(Key, window) == 52 && offset_of!(Key, payload) == 54);
-    assert!(Key::NO_VLAN == u16::MAX && Key::NO_SCALE == u8::MAX);
-};
-
 /// Writes the keys of up to sixteen frames. Bit i says whether frame i is plain; what is written for others means nothing.
 #[inline]
 pub(super) fn parse(wide: Wide, frames: &[Arrival<'_>], keys: &mut [Key; LANES]) -> u16 {
@@ -121,10 +112,11 @@ impl Kernel for Parse<'_, '_> {
         let pseudo = wide.halves(wide.halves(wide.add(addresses, wide.add(number, length))));
         let is_whole = !wide.equal(field, pseudo);
         let flags = wide.keep(is_tcp, wide.only(control, 0xff00));
-        let facts = wide.or(wide.or(number, flags), wide.splat(u32::from(Key::NO_SCALE) << 24 | of_facts(KeyBits::L4)));
-        let facts = wide.or(facts, wide.keep(is_whole, wide.splat(of_facts(KeyBits::WHOLE))));
+        let facts =
+            wide.or(wide.or(number, flags), wide.splat(u32::from(Key::NO_SCALE) << 24 | KeyBits::in_word(KeyBits::L4)));
+        let facts = wide.or(facts, wide.keep(is_whole, wide.splat(KeyBits::in_word(KeyBits::WHOLE))));
         let is_outbound = wide.has(rooms, 1 << 31);
-        let facts = wide.or(facts, wide.keep(is_outbound, wide.splat(of_facts(KeyBits::OUTBOUND))));
+        let facts = wide.or(facts, wide.keep(is_outbound, wide.splat(KeyBits::in_word(KeyBits::OUTBOUND))));
         let window = wide.keep(is_tcp, wide.only(wide.reverse(control), 0xffff));
         let rest = wide.or(window, wide.up::<16>(wide.subtract(length, header_length)));
         let (seq, ack) = (wide.keep(is_tcp, second), wide.keep(is_tcp, wide.reverse(ack)));
@@ -145,11 +137,6 @@ impl Kernel for Parse<'_, '_> {
         }
         is_plain
     }
-}
-
-/// Bits of a key within their word.
-const fn of_facts(bits: u8) -> u32 {
-    (bits as u32) << 16
 }
 
 /// The window scale of a plain SYN.

@@ -189,8 +189,8 @@ impl Flows {
     }
 
     /// The most frequent case in one step: packets that keep the state of a flow which all layers have allowed. Of the first `count`
-    /// packets they pass as established from row `first` on, until one that does not: each flow counts its packet, takes its window record and starts its
-    /// timer again. Returns how many passed, and their number and bytes by direction. Whatever comes next is left to
+    /// packets they pass as established from row `first` on, until one that does not: each flow counts its packet, takes its window
+    /// record and starts its timer again. Returns how many passed, and their number and bytes by direction. Whatever comes next is left to
     /// [`Flows::look_probed`].
     ///
     /// With `needs_memory` only packets pass that the stateless layers were seen to let pass ([`Flows::remember`]). `now` is the

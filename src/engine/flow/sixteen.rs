@@ -18,19 +18,6 @@ use crate::packet::{Key, KeyBits};
 const TCP: u32 = 6;
 const UDP: u32 = 17;
 
-/// Bits of a key within the word that begins with the protocol.
-const fn of_facts(bits: u8) -> u32 {
-    (bits as u32) << 16
-}
-
-const _: () = {
-    use core::mem::offset_of;
-    assert!(offset_of!(Key, src) == 0 && offset_of!(Key, dst) == 16 && offset_of!(Key, sport) == 32);
-    assert!(offset_of!(Key, protocol) == 36 && offset_of!(Key, tcp_flags) == 37 && offset_of!(Key, bits) == 38);
-    assert!(offset_of!(Key, seq) == 44 && offset_of!(Key, ack) == 48);
-    assert!(offset_of!(Key, window) == 52 && offset_of!(Key, payload) == 54);
-};
-
 /// Fills the rows of the first `count` keys and finds their slots. Slices have whole sixteens; bit i of `keyless` says that packet i
 /// has no key. Returns the packets, one bit for each, whose sender is the lower end, and those that have no flow.
 pub(super) struct Find<'a> {
@@ -89,7 +76,8 @@ impl Kernel for Find<'_> {
 fn fill(wide: Wide, keys: &[Key; LANES], rows: &mut [Row; LANES]) -> (u16, u16) {
     let [src, dst, ports, facts] = wide.columns_at([0, 4, 8, 9], |i| cast(keys[i]));
     let number = wide.only(facts, 0xff);
-    let is_done = (wide.is(number, TCP) | wide.is(number, UDP)) & !wide.has(facts, of_facts(APART | KeyBits::V6));
+    let is_done =
+        (wide.is(number, TCP) | wide.is(number, UDP)) & !wide.has(facts, KeyBits::in_word(APART | KeyBits::V6));
     let is_port_low = wide.at_most(wide.only(ports, 0xffff), wide.down::<16>(ports));
     let is_low = wide.below(src, dst) | (wide.equal(src, dst) & is_port_low);
     let (low, high) = (wide.select(is_low, src, dst), wide.select(is_low, dst, src));
@@ -203,7 +191,7 @@ impl Kernel for Pass<'_> {
             | (wide.equal(age_high, timeout_high) & wide.below(age_low, timeout_low));
 
         let epochs = wide.down::<16>(c);
-        let is_outbound = wide.has(facts, of_facts(KeyBits::OUTBOUND));
+        let is_outbound = wide.has(facts, KeyBits::in_word(KeyBits::OUTBOUND));
         let mut is_allowed =
             wide.at_most(wide.splat(u32::from(self.limit)), epochs) & !wide.has(state, u32::from(GROUPS_ONLY) << 8);
         if self.needs_memory {
@@ -240,8 +228,9 @@ impl Kernel for Pass<'_> {
             | wide.is_negative(wide.subtract(p_end, ack))
             | wide.is_negative(wide.add(wide.subtract(ack, p_end), lag))
             | wide.is(s_win, 0);
-        let is_unchecked =
-            !is_tcp | wide.has(state, u32::from(PICKED_UP) << 8) | wide.has(facts, of_facts(KeyBits::NO_WINDOW));
+        let is_unchecked = !is_tcp
+            | wide.has(state, u32::from(PICKED_UP) << 8)
+            | wide.has(facts, KeyBits::in_word(KeyBits::NO_WINDOW));
         let is_ok = is_kept & is_live & is_allowed & (!is_outside | is_unchecked);
         let run = before(lanes, cut | lanes & !is_ok);
         if run == 0 {

@@ -184,8 +184,8 @@ impl FieldTables<'_> {
         let low16 = isa.splat(0xffff);
         for (g, (keys, group)) in keys.chunks(WIDTH).zip(&mut *groups).enumerate() {
             let [src, dst, ports, facts] = isa.columns(keys);
-            let has_ports = isa.at_least(isa.and(facts, isa.splat(u32::from(KeyBits::L4) << 16)), 1);
-            is_wide |= isa.at_least(isa.and(facts, isa.splat(u32::from(KeyBits::V6) << 16)), 1) != 0;
+            let has_ports = isa.at_least(isa.and(facts, isa.splat(KeyBits::in_word(KeyBits::L4))), 1);
+            is_wide |= isa.at_least(isa.and(facts, isa.splat(KeyBits::in_word(KeyBits::V6))), 1) != 0;
             let without = isa.splat(WITHOUT_PORTS);
             group.0[SPORT] = isa.store(isa.select(has_ports, isa.and(ports, low16), without));
             group.0[DPORT] = isa.store(isa.select(has_ports, isa.shift_right(ports, 16), without));

@@ -107,7 +107,7 @@ const IDS: usize = 12;
 const LAST_WORD: usize = IDS + RECORDS;
 
 impl Leaf {
-    /// Leaves nobody matches: no packet has this kind.
+    /// A leaf that holds nobody: no packet has this kind.
     const EMPTY: Leaf = Leaf([u64::MAX, u64::MAX, u64::MAX, 0, 0, 0, u64::MAX, u32::MAX as u64]);
 
     /// Lanes of 16 bits whose first three words are the lows.
@@ -208,6 +208,9 @@ impl Filling {
 }
 
 impl Leaves {
+    /// Leaves that all lists of one scope may have: a number of them and one more leave seven bits for a packet and its side.
+    pub const MOST: usize = (1 << 25) - 1;
+
     /// For lists whose sides have so many intervals.
     pub fn new(intervals: [u32; 2]) -> Leaves {
         Leaves { leaves: Vec::new(), records: 0, is_wide: intervals.iter().any(|&count| count > NEAR) }

@@ -23,10 +23,11 @@ use super::arena::{Line, Table};
 use super::cross::Cross;
 use super::header::{DPORT, DST, Group, LANES, PROTOCOL, SPORT, SRC};
 use super::isa::{Isa, WIDTH};
-use super::leaf::{Leaf, RECORDS};
+use super::leaf::{Leaf, Leaves, RECORDS};
 use crate::base::prefetch::prefetch;
 
-/// What the intervals of one side lead to: a word each, of which a list takes as many bits as its first leaf needs.
+/// What the intervals of one side lead to: a word each, of which a list takes as many bits as its first leaf needs. A million leaves
+/// leave room for 4,096 classes; where both do not have room, the scope is not taken apart.
 ///
 /// ```text
 ///  32                        leaf_bits                             0
@@ -70,6 +71,8 @@ impl Side {
 const LISTS: usize = 2 * LANES;
 /// Places for them, of which sixteen are written at once.
 const PLACES: usize = LISTS + WIDTH;
+
+const _: () = assert!((Leaves::MOST as u64 + 1) * LISTS as u64 <= 1 << 32);
 
 /// The lists that go on, one behind the other, and what the packets of the burst are compared with.
 ///
@@ -246,5 +249,26 @@ impl Split {
     pub fn bytes(&self) -> usize {
         let sides: usize = self.sides.iter().map(|side| side.words.bytes()).sum();
         sides + self.leaves.bytes() + self.cross.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn class_and_list_share_a_word_up_to_its_last_bit() {
+        let word = |class: u32, first: Option<u32>| {
+            let mut lines = Vec::new();
+            let side = Side::put(&mut lines, &[(class, first), (0, None)])?;
+            let &[word, none] = side.words.view(&lines) else { panic!("two intervals") };
+            assert_eq!(none, 0);
+            Some((word >> side.leaf_bits, word & mask(side.leaf_bits)))
+        };
+        assert_eq!(word(0, None), Some((0, 0)));
+        assert_eq!(word(u32::MAX, None), Some((u32::MAX, 0)), "no lists take no bits");
+        assert_eq!(word((1 << 12) - 1, Some((1 << 20) - 2)), Some(((1 << 12) - 1, (1 << 20) - 1)));
+        assert_eq!(word(1 << 12, Some((1 << 20) - 2)), None, "a bit too many");
+        assert_eq!(word((1 << 12) - 1, Some((1 << 20) - 1)), None, "a bit too many");
     }
 }

@@ -2,18 +2,17 @@
 //!
 //! The kernels ([`super::header`], [`super::split`]) are written once over these operations and compiled for each level; which one
 //! runs is chosen once, by what the processor says it can do ([`Level`]). All levels give the same answers. What differs is how
-//! loads begin (one instruction for sixteen, or one each), how lanes are packed, and the two comparisons of lines.
+//! loads begin (one instruction for sixteen or eight, or one each), how lanes are packed, and how nodes and leaves are compared.
 
 mod avx2;
 mod avx512;
 mod scalar;
 
-use core::mem::offset_of;
 use pulp::x86::{V3, V4};
 
 use super::leaf::Leaf;
 use super::partition::Node;
-use crate::packet::Key;
+use crate::packet::{Key, KeyBits};
 pub(super) use scalar::Scalar;
 
 /// Numbers that are worked on at once.
@@ -70,16 +69,10 @@ fn columns(keys: &[Key]) -> [Array; 4] {
         columns[0][i] = key.src as u32;
         columns[1][i] = key.dst as u32;
         columns[2][i] = u32::from(key.sport) | u32::from(key.dport) << 16;
-        columns[3][i] = u32::from(key.protocol) | u32::from(key.bits.0) << 16;
+        columns[3][i] = u32::from(key.protocol) | KeyBits::in_word(key.bits.0);
     }
     columns
 }
-
-const _: () = {
-    assert!(offset_of!(Key, src) == 0 && offset_of!(Key, dst) == 16);
-    assert!(offset_of!(Key, sport) == 32 && offset_of!(Key, dport) == 34);
-    assert!(offset_of!(Key, protocol) == 36 && offset_of!(Key, bits) == 38);
-};
 
 /// What a processor can do.
 #[derive(Clone, Copy, Debug)]
