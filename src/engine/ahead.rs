@@ -15,7 +15,7 @@ const LISTS: usize = 4;
 /// In place of a lane: none.
 const NO_LANE: u8 = u8::MAX;
 
-const _: () = assert!(BATCH <= LANES && LANES < NO_LANE as usize);
+const _: () = assert!(BATCH <= LANES && BATCH < NO_LANE as usize);
 
 /// A header, or where it is found.
 #[derive(Clone, Copy, Debug)]

@@ -3,13 +3,14 @@
 //! A header is computed once for a packet and serves every list that its stages ask.
 
 use super::arena::{Line, Table};
-use super::isa::{Isa, WIDTH};
+use super::isa::{Isa, RANKED, WIDTH};
 use super::partition::{Entry, Intervals, Node, Partition};
 use crate::base::address::Family;
 use crate::packet::{Key, KeyBits};
 
-/// Headers that one call takes.
-pub const LANES: usize = 64;
+/// Headers that one call takes. Each phase begins by waiting for the one before; what that costs, some 140 ns a call, is shared by all
+/// headers. More than these, with all that is written down for them, would not leave room in a first cache.
+pub const LANES: usize = 256;
 
 /// The port of a packet without a transport header: no range of ports holds it.
 pub const WITHOUT_PORTS: u32 = 1 << 16;
@@ -172,8 +173,9 @@ impl FieldTables<'_> {
         translated
     }
 
-    /// The headers of a burst, [`LANES`] at most. Phases: entries of all addresses, and fields; nodes of the addresses that have one;
-    /// classes; deeper nodes, in rounds, of the few that have them; IPv6 addresses. Nothing branches on an address.
+    /// The headers of a burst, [`LANES`] at most. Phases: fields, and entries of sources; entries of destinations, and nodes of the
+    /// sources that have one; classes, and nodes of destinations; deeper nodes, in rounds, of the few that have them; IPv6 addresses.
+    /// Asking nodes is arithmetic, all else waits for loads, so the two go side by side. Nothing branches on an address.
     #[inline(always)]
     pub(super) fn headers<I: Isa>(&self, isa: I, keys: &[Key], headers: &mut Headers) {
         let Headers { groups, len, searches } = headers;
@@ -182,6 +184,8 @@ impl FieldTables<'_> {
         searches.iter_mut().for_each(|searches| searches.len = 0);
         let mut is_wide = false;
         let low16 = isa.splat(0xffff);
+        let [src_side, dst_side] = searches;
+        let [sources, destinations] = &self.addresses;
         for (g, (keys, group)) in keys.chunks(WIDTH).zip(&mut *groups).enumerate() {
             let [src, dst, ports, facts] = isa.columns(keys);
             let has_ports = isa.at_least(isa.and(facts, isa.splat(KeyBits::in_word(KeyBits::L4))), 1);
@@ -192,18 +196,19 @@ impl FieldTables<'_> {
             // The family is the lowest of the facts.
             let family = isa.and(isa.shift_right(facts, 8), isa.splat(1 << 8));
             group.0[PROTOCOL] = isa.store(isa.add(isa.and(facts, isa.splat(0xff)), family));
-            group.0[SRC] = isa.store(searches[0].begin(isa, &self.addresses[0], src, g));
-            group.0[DST] = isa.store(searches[1].begin(isa, &self.addresses[1], dst, g));
+            group.0[SRC] = isa.store(src_side.begin(isa, sources, src, g));
+            group.0[DST] = isa.store(dst);
         }
-        for (searches, intervals) in searches.iter_mut().zip(&self.addresses) {
-            searches.rank(isa, intervals.nodes);
+        for (g, group) in groups.iter_mut().enumerate() {
+            group.0[DST] = isa.store(dst_side.begin(isa, destinations, isa.load(&group.0[DST]), g));
+            src_side.rank(isa, sources.nodes, g);
         }
-        // Between asking the nodes and reading what they said: what was written in parts cannot be read as a whole at once.
-        for group in &mut *groups {
+        for (g, group) in groups.iter_mut().enumerate() {
             for which in 0..3 {
                 let class = isa.halves(self.classes[which], isa.load(&group.0[SPORT + which]));
                 group.0[CLASSES + which] = isa.store(class);
             }
+            dst_side.rank(isa, destinations.nodes, g);
         }
         for (g, group) in groups.iter_mut().enumerate() {
             group.0[SRC] = isa.store(searches[0].end(isa, isa.load(&group.0[SRC]), g));
@@ -212,10 +217,16 @@ impl FieldTables<'_> {
         for (searches, column) in searches.iter_mut().zip([SRC, DST]) {
             let intervals = &self.addresses[usize::from(column == DST)];
             while searches.inner.iter().take(groups.len()).any(|&lanes| lanes != 0) {
-                for (g, group) in groups.iter_mut().enumerate() {
-                    group.0[column] = isa.store(searches.go_on(isa, intervals, isa.load(&group.0[column]), g));
+                searches.len = 0;
+                for (g, (keys, group)) in keys.chunks(WIDTH).zip(&mut *groups).enumerate() {
+                    let [src, dst, ..] = isa.columns(keys);
+                    let addresses = if column == DST { dst } else { src };
+                    let found = isa.load(&group.0[column]);
+                    group.0[column] = isa.store(searches.go_on(isa, intervals, addresses, found, g));
                 }
-                searches.rank(isa, intervals.nodes);
+                for g in 0..groups.len() {
+                    searches.rank(isa, intervals.nodes, g);
+                }
                 for (g, group) in groups.iter_mut().enumerate() {
                     group.0[column] = isa.store(searches.end(isa, isa.load(&group.0[column]), g));
                 }
@@ -236,15 +247,11 @@ impl FieldTables<'_> {
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 struct Searches {
-    /// Numbers of the nodes.
+    /// Numbers of the nodes, then what the nodes say.
     nodes: [u32; LANES],
     /// Lower halves of the addresses, twice.
     lows: [u32; LANES],
-    /// What the nodes say.
-    ranks: [u32; LANES],
     len: usize,
-    /// By group: the lower halves of all addresses, twice.
-    all_lows: [[u32; WIDTH]; LANES / WIDTH],
     /// By group: the lanes that have a node, and which of them an inner one.
     lanes: [u16; LANES / WIDTH],
     inner: [u16; LANES / WIDTH],
@@ -257,9 +264,7 @@ impl Default for Searches {
         Searches {
             nodes: [0; LANES],
             lows: [0; LANES],
-            ranks: [0; LANES],
             len: 0,
-            all_lows: [[0; WIDTH]; LANES / WIDTH],
             lanes: [0; LANES / WIDTH],
             inner: [0; LANES / WIDTH],
             starts: [0; LANES / WIDTH],
@@ -271,22 +276,22 @@ impl Searches {
     /// Begins the search for the addresses of a group; returns their entries, which are intervals where no node is asked.
     #[inline(always)]
     fn begin<I: Isa>(&mut self, isa: I, intervals: &Intervals<'_>, addresses: I::V, g: usize) -> I::V {
-        let low = isa.and(addresses, isa.splat(0xffff));
-        self.all_lows[g] = isa.store(isa.add(low, isa.shift_left(low, 16)));
         let entries = intervals.entries(isa, addresses);
-        self.push(isa, isa.at_least(entries, Entry::NODE), entries, g);
+        self.push(isa, isa.at_least(entries, Entry::NODE), entries, addresses, g);
         entries
     }
 
     /// Puts the lanes of a mask behind the list.
     #[inline(always)]
-    fn push<I: Isa>(&mut self, isa: I, lanes: u16, entries: I::V, g: usize) {
+    fn push<I: Isa>(&mut self, isa: I, lanes: u16, entries: I::V, addresses: I::V, g: usize) {
         (self.lanes[g], self.inner[g]) = (lanes, lanes & isa.at_least(entries, Entry::INNER));
         // Groups come in order, so that there is room for all lanes of one more.
         let at = self.len.min(LANES - WIDTH);
         self.starts[g] = at;
         let numbers = isa.and(entries, isa.splat(Entry::NUMBER));
-        for (to, from) in [(&mut self.nodes, numbers), (&mut self.lows, isa.load(&self.all_lows[g]))] {
+        let low = isa.and(addresses, isa.splat(0xffff));
+        let lows = isa.add(low, isa.shift_left(low, 16));
+        for (to, from) in [(&mut self.nodes, numbers), (&mut self.lows, lows)] {
             if let Some(to) = to[at..].first_chunk_mut() {
                 isa.pack(lanes, from, to);
             }
@@ -294,26 +299,27 @@ impl Searches {
         self.len = at + lanes.count_ones() as usize;
     }
 
-    /// Asks the nodes.
+    /// Asks the nodes of part `part`, sixteen, of the list.
     #[inline(always)]
-    fn rank<I: Isa>(&mut self, isa: I, nodes: &[Node]) {
-        let len = std::mem::take(&mut self.len).min(LANES);
-        isa.ranks(nodes, &self.nodes[..len], &self.lows[..len], &mut self.ranks[..len]);
+    fn rank<I: Isa>(&mut self, isa: I, nodes: &[Node], part: usize) {
+        let from = part.min(LANES / WIDTH - 1) * WIDTH;
+        let to = self.len.clamp(from, from + WIDTH).next_multiple_of(RANKED);
+        isa.ranks(nodes, &self.lows[from..to], &mut self.nodes[from..to]);
     }
 
     /// What the nodes of a group said, in the place of what stood for them.
     #[inline(always)]
     fn end<I: Isa>(&self, isa: I, before: I::V, g: usize) -> I::V {
-        let ranks = self.ranks[self.starts[g].min(LANES - WIDTH)..].first_chunk().unwrap_or(&[0; WIDTH]);
+        let ranks = self.nodes[self.starts[g].min(LANES - WIDTH)..].first_chunk().unwrap_or(&[0; WIDTH]);
         isa.unpack(self.lanes[g], ranks, before)
     }
 
     /// Goes from inner nodes to the next; `found` is what they said.
     #[inline(always)]
-    fn go_on<I: Isa>(&mut self, isa: I, intervals: &Intervals<'_>, found: I::V, g: usize) -> I::V {
+    fn go_on<I: Isa>(&mut self, isa: I, intervals: &Intervals<'_>, addresses: I::V, found: I::V, g: usize) -> I::V {
         let lanes = self.inner[g];
         let entries = intervals.inner(isa, lanes, found);
-        self.push(isa, lanes, entries, g);
+        self.push(isa, lanes, entries, addresses, g);
         entries
     }
 }

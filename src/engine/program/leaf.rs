@@ -25,7 +25,7 @@
 //! those whose intervals have no place within 65,535 of each other go to different leaves, and what is wider is cut.
 
 use super::arena::{Line, Table};
-use super::header::WITHOUT_PORTS;
+use super::header::{LANES, WITHOUT_PORTS};
 
 /// Records of a leaf.
 pub(super) const RECORDS: usize = 3;
@@ -209,7 +209,7 @@ impl Filling {
 
 impl Leaves {
     /// Leaves that all lists of one scope may have: a number of them and one more leave seven bits for a packet and its side.
-    pub const MOST: usize = (1 << 25) - 1;
+    pub const MOST: usize = ((1 << 32) / (2 * LANES)) - 1;
 
     /// For lists whose sides have so many intervals.
     pub fn new(intervals: [u32; 2]) -> Leaves {

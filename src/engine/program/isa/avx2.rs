@@ -197,11 +197,11 @@ impl Isa for V3 {
     }
 
     #[inline(always)]
-    fn ranks(self, nodes: &[Node], numbers: &[u32], lows: &[u32], ranks: &mut [u32]) {
+    fn ranks(self, nodes: &[Node], lows: &[u32], numbers: &mut [u32]) {
         // Signed comparison, so both sides are moved by half the range.
         let half = self.avx._mm256_set1_epi16(i16::MIN);
-        for ((rank, &number), &low) in ranks.iter_mut().zip(numbers).zip(lows) {
-            let Some(node) = nodes.get(number as usize) else { continue };
+        for (number, &low) in numbers.iter_mut().zip(lows) {
+            let Some(node) = nodes.get(*number as usize) else { continue };
             let low = self.avx2._mm256_xor_si256(self.avx._mm256_set1_epi32(low as i32), half);
             // As one array: of the fields the compiler makes a load each.
             let [a, b]: [__m256i; 2] = cast(*cast_ref::<Node, [u64; 8]>(node));
@@ -209,7 +209,7 @@ impl Isa for V3 {
             let b = self.avx2._mm256_cmpgt_epi16(low, self.avx2._mm256_xor_si256(b, half));
             // The two lowest lanes are the node's base.
             let below = self.avx2._mm256_movemask_epi8(self.avx2._mm256_packs_epi16(a, b)) as u32 & !3;
-            *rank = node.base + below.count_ones();
+            *number = node.base + below.count_ones();
         }
     }
 

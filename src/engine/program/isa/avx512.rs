@@ -3,7 +3,7 @@
 use super::super::gather;
 use super::super::leaf::Leaf;
 use super::super::partition::Node;
-use super::{Array, Isa, WIDTH, avx2, columns};
+use super::{Array, Isa, RANKED, WIDTH, avx2, columns};
 use crate::packet::Key;
 use bytemuck::{cast, cast_ref};
 use core::arch::x86_64::__m512i;
@@ -119,14 +119,17 @@ impl Isa for V4 {
     }
 
     #[inline(always)]
-    fn ranks(self, nodes: &[Node], numbers: &[u32], lows: &[u32], ranks: &mut [u32]) {
-        for ((rank, &number), &low) in ranks.iter_mut().zip(numbers).zip(lows) {
-            let Some(node) = nodes.get(number as usize) else { continue };
-            let low = Isa::splat(self, low);
-            // As one array: of the fields the compiler makes a load each.
-            let lanes: &[u64; 8] = cast_ref(node);
-            let below = self.avx512bw._mm512_mask_cmplt_epu16_mask(EDGE_LANES, cast(*lanes), low);
-            *rank = node.base + below.count_ones();
+    fn ranks(self, nodes: &[Node], lows: &[u32], numbers: &mut [u32]) {
+        let (numbers, _) = numbers.as_chunks_mut::<RANKED>();
+        for (numbers, lows) in numbers.iter_mut().zip(lows.as_chunks::<RANKED>().0) {
+            for (number, &low) in numbers.iter_mut().zip(lows) {
+                let Some(node) = nodes.get(*number as usize) else { continue };
+                let low = Isa::splat(self, low);
+                // As one array: of the fields the compiler makes a load each.
+                let lanes: &[u64; 8] = cast_ref(node);
+                let below = self.avx512bw._mm512_mask_cmplt_epu16_mask(EDGE_LANES, cast(*lanes), low);
+                *number = node.base + below.count_ones();
+            }
         }
     }
 

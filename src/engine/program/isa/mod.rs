@@ -18,6 +18,9 @@ pub(super) use scalar::Scalar;
 /// Numbers that are worked on at once.
 pub(super) const WIDTH: usize = 16;
 
+/// Nodes that are asked at once.
+pub(super) const RANKED: usize = 4;
+
 /// The operations. Lanes are unsigned and wrap; a mask has one bit per lane.
 pub(super) trait Isa: Copy {
     /// Sixteen numbers.
@@ -50,9 +53,9 @@ pub(super) trait Isa: Copy {
     /// Of up to sixteen keys: the lowest words of source and destination; source port and, above, destination port; protocol, TCP
     /// flags, facts and window scale, from the lowest byte.
     fn columns(self, keys: &[Key]) -> [Self::V; 4];
-    /// Of nodes, by their numbers: the base and how many edges lie below, together. What is compared is the lower half of `lows`,
-    /// whose upper half is the same again. All slices have the same length.
-    fn ranks(self, nodes: &[Node], numbers: &[u32], lows: &[u32], ranks: &mut [u32]);
+    /// In place of numbers of nodes what these say: the base and how many edges lie below, together. What is compared is the lower
+    /// half of `lows`, whose upper half is the same again. Both slices have the same length, a multiple of [`RANKED`].
+    fn ranks(self, nodes: &[Node], lows: &[u32], numbers: &mut [u32]);
     /// The first record of a leaf that holds a packet (see [`super::leaf`]); [`RECORDS`] if none does.
     fn first_record(self, leaf: &Leaf, packet: u64) -> usize;
     /// Numbers of 64 bits from their halves.

@@ -108,10 +108,10 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
-    fn ranks(self, nodes: &[Node], numbers: &[u32], lows: &[u32], ranks: &mut [u32]) {
-        for ((rank, &number), &low) in ranks.iter_mut().zip(numbers).zip(lows) {
-            let node = nodes.get(number as usize).unwrap_or(&Node::EMPTY);
-            *rank = node.rank(low as u16);
+    fn ranks(self, nodes: &[Node], lows: &[u32], numbers: &mut [u32]) {
+        for (number, &low) in numbers.iter_mut().zip(lows) {
+            let node = nodes.get(*number as usize).unwrap_or(&Node::EMPTY);
+            *number = node.rank(low as u16);
         }
     }
 
