@@ -12,7 +12,7 @@ use super::cut::{Effort, Numbering, OPEN, Sets, Spans, classes};
 use crate::engine::program::arena::Line;
 use crate::engine::program::classifier::Shape;
 use crate::engine::program::leaf::{Leaf, Leaves, Record};
-use crate::engine::program::split::{Side, Split};
+use crate::engine::program::split::{List, Side, Split};
 
 /// Every dimension of every entry.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ const HEADER_NS: f64 = 3.3;
 const CROSS_NS: f64 = 1.5;
 const LISTS_NS: f64 = 2.2;
 const TEST_NS: f64 = 0.55;
+/// Of the records on the lists of a packet, the share that is tested: the parts of the other side keep it from the rest.
+const TESTED: f64 = 0.7;
 
 /// What a load that is asked for in time costs from a table of so many bytes: nothing beyond the instruction from the first cache,
 /// then a little more with each doubling of the table, more beyond the second cache, and much more beyond the last.
@@ -272,7 +274,10 @@ pub fn split(
     let [Some(sources), Some(destinations)] = tables else { return None };
     let used = lines.len();
     let pairs = best.built.tables.pairs();
-    let [Some(sources), Some(destinations)] = [sources, destinations].map(|side| Side::put(lines, &side)) else {
+    let [src, dst] = [dims.src.universe, dims.dst.universe];
+    let [Some(sources), Some(destinations)] =
+        [(sources, dst), (destinations, src)].map(|(side, others)| Side::put(lines, &side, others))
+    else {
         lines.truncate(used);
         return None;
     };
@@ -355,7 +360,7 @@ fn divided(
         // With these tables and so many broad entries.
         let ns_with = |broad: usize| {
             let lists_ns = if broad == filings.len() { 0.0 } else { LISTS_NS };
-            tables_ns + lists_ns + tests[broad] * (TEST_NS + load_ns(leaves_bytes(broad)))
+            tables_ns + lists_ns + TESTED * tests[broad] * (TEST_NS + load_ns(leaves_bytes(broad)))
         };
         let ns = ns_with(broad);
         if ns < best.as_ref().map_or(bound, |best| best.ns)
@@ -397,7 +402,7 @@ fn next_broad(filings: &[(u32, Filing)], broad: usize) -> usize {
     if equal > 2 * wanted && wanted < filings.len() { wanted } else { equal }
 }
 
-/// Files entries, ascending, under one side; returns class and first leaf of each interval. `cross` tells where the classes of the
+/// Files entries, ascending, under one side; returns class and list of each interval. `cross` tells where the classes of the
 /// cross product begin to hold. `None` if it takes more than so many leaves.
 fn file(
     dims: &Dimensions,
@@ -407,8 +412,9 @@ fn file(
     leaves: &mut Leaves,
     most: usize,
     effort: &mut Effort,
-) -> Option<Vec<(u32, Option<u32>)>> {
-    let sets = if under == 0 { &dims.src } else { &dims.dst };
+) -> Option<Vec<(u32, Option<List>)>> {
+    let (sets, others) = if under == 0 { (&dims.src, &dims.dst) } else { (&dims.dst, &dims.src) };
+    let others = others.universe;
     let mut having: Vec<Vec<u32>> = vec![Vec::new(); sets.spans.len()];
     let mut everywhere = Vec::new();
     for &entry in filed {
@@ -419,14 +425,16 @@ fn file(
     }
     let used = sets.named().filter(|(set, _)| !having[*set as usize].is_empty());
     let classes = classes(used, effort)?;
-    let mut lists: Vec<Option<u32>> = Vec::with_capacity(classes.members.len());
+    let mut lists: Vec<Option<List>> = Vec::with_capacity(classes.members.len());
     for members in &classes.members {
         let all = members.iter().flat_map(|&set| &having[set as usize]).chain(&everywhere);
         let mut list: Vec<u32> = all.copied().collect();
         list.sort_unstable();
         let mut records = Vec::with_capacity(list.len());
         list.iter().for_each(|&entry| dims.records(entry, under, |record| records.push(record)));
-        lists.push(leaves.list(records));
+        let parts = |record: &Record| record.address.map_or(u8::MAX, |address| List::parts(address, others));
+        let parts = records.iter().fold(0, |all, record| all | parts(record));
+        lists.push(leaves.list(records).map(|first| List { first, parts }));
         if leaves.len() > most {
             return None;
         }

@@ -7,7 +7,7 @@ use super::header::{Fields, Headers, LANES, WITHOUT_PORTS};
 use super::isa::{Level, WIDTH};
 use super::leaf::{Leaves, Record};
 use super::partition::{EDGES, Entry, Intervals, Partition};
-use super::split::{Side, Split};
+use super::split::{List, Side, Split};
 use super::vectors::Vectors;
 use crate::base::address::Family;
 use crate::base::pages::Pages;
@@ -331,13 +331,14 @@ type Broad = [u32; 4];
 fn list(lines: &mut Vec<Line>, filed: &[Filed], broad: Broad, by_ids: bool, intervals: u32) -> Split {
     let mut leaves = Leaves::new([INTERVALS, intervals]);
     let sides = [0, 1].map(|side| {
-        let intervals: Vec<(u32, Option<u32>)> = (0..INTERVALS)
+        let intervals: Vec<(u32, Option<List>)> = (0..INTERVALS)
             .map(|interval| {
-                let here = filed.iter().filter(|filed| filed.under == (side, interval));
-                (interval & 1, leaves.list(here.map(Filed::record)))
+                let here = || filed.iter().filter(|filed| filed.under == (side, interval));
+                let parts = here().fold(0, |parts, filed| parts | List::parts(filed.other, INTERVALS));
+                (interval & 1, leaves.list(here().map(Filed::record)).map(|first| List { first, parts }))
             })
             .collect();
-        Side::put(lines, &intervals).unwrap()
+        Side::put(lines, &intervals, INTERVALS).unwrap()
     });
     let answer = |at: u32| match (by_ids, broad[at as usize]) {
         (_, NONE) => 0,

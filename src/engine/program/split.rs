@@ -9,6 +9,9 @@
 //! destination interval ──▶ class, first leaf ──▶ leaves from there to the last of the list: source, ports, protocol
 //! both classes, classes of ports and protocol ──▶ cross product
 //! ```
+//! An interval also knows in which parts of the other side the records of its list lie, as far as its word has room, and most lists
+//! that do not hold a packet are not asked for it.
+//!
 //! Records under one interval ascend by number, so a list ends early behind the first leaf ([`super::leaf`]) that is not below what
 //! was found already.
 //!
@@ -27,16 +30,49 @@ use super::leaf::{Leaf, Leaves, RECORDS};
 use crate::base::prefetch::prefetch;
 
 /// What the intervals of one side lead to: a word each, of which a list takes as many bits as its first leaf needs. A million leaves
-/// leave room for 4,096 classes; where both do not have room, the scope is not taken apart.
+/// leave room for 4,096 classes; where both do not have room, the scope is not taken apart. The parts are there if there is room for
+/// them, else four pairs of parts or none.
 ///
 /// ```text
-///  32                        leaf_bits                             0
-///  | class in the cross product | 0 = no list, else 1 + first leaf |
+///  32           leaf_bits + part_bits    leaf_bits                             0
+///  | class in the cross product | 8, 4, 0 parts | 0 = no list, else 1 + first leaf |
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Side {
     words: Table<u32>,
     leaf_bits: u32,
+    part_bits: u32,
+    /// What an interval of the other side is multiplied with to have its part above [`PART_SHIFT`].
+    scale: u32,
+}
+
+/// Parts into which the intervals of a side are divided, of about the same size.
+const PARTS: u32 = 8;
+const PART_SHIFT: u32 = 24;
+
+/// A list under an interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct List {
+    /// The first leaf.
+    pub first: u32,
+    /// The parts of the other side in which a record lies, a bit for each, from the lowest.
+    pub parts: u8,
+}
+
+impl List {
+    /// The parts in which a range lies, both ends in it, of a side with so many intervals.
+    pub fn parts((first, last): (u32, u32), intervals: u32) -> u8 {
+        let part = |interval: u32| (interval * scale(intervals)) >> PART_SHIFT;
+        (part(first)..=part(last).min(PARTS - 1)).fold(0, |parts, part| parts | 1 << part)
+    }
+}
+
+/// See [`Side`].
+const fn scale(intervals: u32) -> u32 {
+    match (PARTS << PART_SHIFT).checked_div(intervals) {
+        Some(scale) => scale,
+        None => 0,
+    }
 }
 
 /// So many of the lowest bits.
@@ -46,19 +82,45 @@ const fn mask(bits: u32) -> u32 {
 }
 
 impl Side {
-    /// From the class in the cross product and the first leaf of the list, if there is any, of each interval; `None` if both do not
-    /// have room in a word. Control line only.
-    pub fn put(lines: &mut Vec<Line>, intervals: &[(u32, Option<u32>)]) -> Option<Side> {
-        let list = |first: Option<u32>| first.map_or(0, |first| first + 1);
+    /// From the class in the cross product and the list, if there is any, of each interval; `others` is the number of intervals on
+    /// the other side. `None` if class and leaf do not have room in a word. Control line only.
+    pub fn put(lines: &mut Vec<Line>, intervals: &[(u32, Option<List>)], others: u32) -> Option<Side> {
+        let leaf = |list: Option<List>| list.map_or(0, |list| list.first + 1);
         let most = |numbers: &mut dyn Iterator<Item = u32>| numbers.max().unwrap_or(0);
-        let leaf_bits = 32 - most(&mut intervals.iter().map(|of| list(of.1))).leading_zeros();
+        let leaf_bits = 32 - most(&mut intervals.iter().map(|of| leaf(of.1))).leading_zeros();
         let class_bits = 32 - most(&mut intervals.iter().map(|of| of.0)).leading_zeros();
-        if leaf_bits + class_bits > 32 {
-            return None;
-        }
-        let word = |&(class, first): &(u32, Option<u32>)| class.checked_shl(leaf_bits).unwrap_or(0) | list(first);
+        let room = 32u32.checked_sub(leaf_bits + class_bits)?;
+        let part_bits = [PARTS, PARTS / 2].into_iter().find(|&bits| leaf_bits > 0 && bits <= room).unwrap_or(0);
+        let parts = |list: List| match part_bits {
+            0 => 0,
+            bits => {
+                (0..PARTS).fold(0, |parts, part| parts | u32::from(list.parts >> part & 1) << (part * bits / PARTS))
+            }
+        };
+        let word = |&(class, list): &(u32, Option<List>)| {
+            let lower = list.map_or(0, parts).checked_shl(leaf_bits).unwrap_or(0) | leaf(list);
+            class.checked_shl(leaf_bits + part_bits).unwrap_or(0) | lower
+        };
         let words: Vec<u32> = intervals.iter().map(word).collect();
-        Some(Side { words: Table::put(lines, &words), leaf_bits })
+        Some(Side { words: Table::put(lines, &words), leaf_bits, part_bits, scale: scale(others) })
+    }
+
+    /// Those of sixteen packets that have a list which may hold them, by their words on this side and intervals on the other.
+    #[inline(always)]
+    fn listed<I: Isa>(&self, isa: I, words: I::V, others: I::V) -> u16 {
+        let listed = isa.at_least(isa.and(words, isa.splat(mask(self.leaf_bits))), 1);
+        if self.part_bits == 0 {
+            return listed;
+        }
+        let shift = PART_SHIFT + PARTS.ilog2() - self.part_bits.ilog2();
+        let parts = isa.shift_right(isa.multiply(others, self.scale), shift);
+        listed & isa.has_bit(words, isa.add(parts, isa.splat(self.leaf_bits)))
+    }
+
+    /// Classes of sixteen packets by their words.
+    #[inline(always)]
+    fn classes<I: Isa>(&self, isa: I, words: I::V) -> I::V {
+        isa.shift_right(words, self.leaf_bits + self.part_bits)
     }
 
     /// Bytes for so many intervals.
@@ -186,10 +248,11 @@ impl Split {
             // No closures here: the compiler does not look through them for what the processor can do.
             let intervals = [isa.load(&group.0[SRC]), isa.load(&group.0[DST])];
             let words = [isa.words(sides[0], intervals[0]), isa.words(sides[1], intervals[1])];
-            let rows = isa.shift_right(words[0], sources.leaf_bits);
-            pairs[g] = isa.store(cross.pairs(isa, rows, isa.shift_right(words[1], destinations.leaf_bits)));
+            let rows = sources.classes(isa, words[0]);
+            pairs[g] = isa.store(cross.pairs(isa, rows, destinations.classes(isa, words[1])));
             let lists_of = [isa.and(words[0], masks[0]), isa.and(words[1], masks[1])];
-            let listed = [isa.at_least(lists_of[0], 1), isa.at_least(lists_of[1], 1)];
+            let listed =
+                [sources.listed(isa, words[0], intervals[1]), destinations.listed(isa, words[1], intervals[0])];
             if listed[0] | listed[1] == 0 {
                 continue;
             }
@@ -257,10 +320,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn class_and_list_share_a_word_up_to_its_last_bit() {
+    fn class_parts_and_list_share_a_word_up_to_its_last_bit() {
         let word = |class: u32, first: Option<u32>| {
             let mut lines = Vec::new();
-            let side = Side::put(&mut lines, &[(class, first), (0, None)])?;
+            let list = first.map(|first| List { first, parts: 0b1000_0001 });
+            let side = Side::put(&mut lines, &[(class, list), (0, None)], 2)?;
             let &[word, none] = side.words.view(&lines) else { panic!("two intervals") };
             assert_eq!(none, 0);
             Some((word >> side.leaf_bits, word & mask(side.leaf_bits)))
@@ -268,7 +332,24 @@ mod tests {
         assert_eq!(word(0, None), Some((0, 0)));
         assert_eq!(word(u32::MAX, None), Some((u32::MAX, 0)), "no lists take no bits");
         assert_eq!(word((1 << 12) - 1, Some((1 << 20) - 2)), Some(((1 << 12) - 1, (1 << 20) - 1)));
+        assert_eq!(word(0xff, Some(0xfffe)), Some((0xff81, 0xffff)), "room for all parts");
+        assert_eq!(word(0x1ff, Some(0xfffe)), Some((0x1ff9, 0xffff)), "for pairs");
+        assert_eq!(word(0x1fff, Some(0xfffe)), Some((0x1fff, 0xffff)), "for none");
         assert_eq!(word(1 << 12, Some((1 << 20) - 2)), None, "a bit too many");
         assert_eq!(word((1 << 12) - 1, Some((1 << 20) - 1)), None, "a bit too many");
+    }
+    #[test]
+    fn a_range_lies_in_the_parts_of_its_ends_and_all_between() {
+        for intervals in [1, 2, 7, 8, 9, 256, 65_537, 1_000_000] {
+            let part = |at: u32| List::parts((at, at), intervals);
+            assert_eq!(part(0), 1);
+            assert!(part(intervals - 1).is_power_of_two());
+            assert_eq!(List::parts((0, intervals - 1), intervals), (part(intervals - 1) - 1) | part(intervals - 1));
+            let ascending =
+                (1..intervals).all(|at| part(at) == part(at - 1) || part(at) == part(at - 1) << 1 || intervals < PARTS);
+            assert!(ascending, "{intervals}");
+        }
+        assert_eq!(List::parts((0, 255), 256), u8::MAX);
+        assert_eq!(List::parts((32, 95), 256), 0b110);
     }
 }

@@ -143,6 +143,16 @@ impl Isa for V3 {
     }
 
     #[inline(always)]
+    fn has_bit(self, a: Self::V, number: Self::V) -> u16 {
+        // To the highest place, which is what a mask takes.
+        let up = |half: usize| {
+            let places = self.avx2._mm256_sub_epi32(self.avx._mm256_set1_epi32(31), number[half]);
+            mask_of(self, self.avx2._mm256_sllv_epi32(a[half], places))
+        };
+        up(0) | up(1) << EIGHT
+    }
+
+    #[inline(always)]
     fn select(self, mask: u16, yes: Self::V, no: Self::V) -> Self::V {
         [
             self.avx2._mm256_blendv_epi8(no[0], yes[0], lanes_of(self, mask & 0xff)),

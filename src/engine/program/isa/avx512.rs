@@ -69,6 +69,11 @@ impl Isa for V4 {
     }
 
     #[inline(always)]
+    fn has_bit(self, a: __m512i, number: __m512i) -> u16 {
+        self.avx512f._mm512_test_epi32_mask(a, self.avx512f._mm512_sllv_epi32(Isa::splat(self, 1), number))
+    }
+
+    #[inline(always)]
     fn select(self, mask: u16, yes: __m512i, no: __m512i) -> __m512i {
         self.avx512f._mm512_mask_blend_epi32(mask, no, yes)
     }

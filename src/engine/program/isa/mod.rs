@@ -37,6 +37,8 @@ pub(super) trait Isa: Copy {
     fn shift_left(self, a: Self::V, bits: u32) -> Self::V;
     /// Lanes that are at or above a number.
     fn at_least(self, a: Self::V, least: u32) -> u16;
+    /// Lanes whose bit of this number, below 32, is set.
+    fn has_bit(self, a: Self::V, number: Self::V) -> u16;
     /// Lanes of `yes` where the mask has a bit, else of `no`.
     fn select(self, mask: u16, yes: Self::V, no: Self::V) -> Self::V;
     /// Elements of a table; a position behind the end reads some element.

@@ -66,6 +66,12 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
+    fn has_bit(self, a: Array, number: Array) -> u16 {
+        let lanes = a.into_iter().zip(number).enumerate();
+        lanes.fold(0, |mask, (i, (lane, number))| mask | ((lane >> (number & 31) & 1) as u16) << i)
+    }
+
+    #[inline(always)]
     fn select(self, mask: u16, yes: Array, mut no: Array) -> Array {
         no.iter_mut().zip(yes).enumerate().for_each(|(i, (no, yes))| *no = if mask >> i & 1 == 1 { yes } else { *no });
         no
