@@ -5,7 +5,7 @@
 //! binary again, started by `ip netns exec` in one of the [`roles`].
 
 use std::env;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ mod lab;
 #[path = "af_xdp/roles.rs"]
 mod roles;
 
-use lab::{BOX, Lab, SERVER, TRANSFER, figure, ip, is_possible, signal, words};
+use lab::{BOX, CLIENT, Lab, SERVER, TRANSFER, figure, ip, is_possible, signal, words};
 
 fn forwards(mode: Mode, queues: u32, expected: &str) {
     if !is_possible() {
@@ -209,6 +209,50 @@ fn a_queue_that_sends_nothing_is_counted_and_goes_on_when_it_can() {
     thread::sleep(Duration::from_millis(500));
     lab.datagrams();
     let summary = lab.stop(gateway);
+    assert_eq!(figure(&summary, "stalls"), 1, "{summary}");
+}
+
+#[test]
+fn a_port_that_sends_nothing_stops_no_frame_of_the_other_direction() {
+    if !is_possible() {
+        return;
+    }
+    let mut lab = Lab::new(1);
+    // A full ring of the far end makes the port busy, instead of a loss, where there is a queueing discipline (Linux 6.16).
+    let done = lab.inside("g", "tc").args("qdisc add dev dn0 root pfifo".split(' ')).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    let (gateway, _) = lab.gateway(&words(Mode::Copy, 1));
+    lab.datagrams();
+    let Some(far) = lab.threaded_end("s", "eth0") else {
+        eprintln!("skipped: no threaded NAPI for a veth here");
+        return;
+    };
+    // The thread that takes frames off the far end gets 20 microseconds of a core in 4 seconds.
+    let share = "-d -T 20000 -D 4000000000 -P 4000000000 -p 0".split(' ').chain([far.as_str()]);
+    if !Command::new("chrt").args(share).output().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no deadlines for threads here");
+        return;
+    }
+    // More than the gateway's transmit ring and the far end's take.
+    let stream = |lab: &Lab, from: &str, to: &str, count: u64| {
+        let words = [("RINGWALL_ADDRESS", to.to_owned()), ("RINGWALL_COUNT", count.to_string())];
+        assert!(lab.role(from, "stream", &words).output().unwrap().status.success());
+    };
+    stream(&lab, "c", SERVER, 4000);
+    let sink = lab.role("c", "sink", &[("RINGWALL_COUNT", "2000".into())]).stdout(Stdio::piped()).spawn().unwrap();
+    lab.children.push(sink);
+    lab.await_word(lab.children.len() - 1, "listening");
+    thread::sleep(Duration::from_millis(3500));
+    stream(&lab, "s", CLIENT, 2000);
+    let sink = lab.children.pop().unwrap().wait_with_output().unwrap();
+    assert!(Command::new("chrt").args(["-o", "-p", "0", &far]).status().unwrap().success());
+    thread::sleep(Duration::from_millis(1500));
+    let summary = lab.stop(gateway);
+    assert!(sink.status.success(), "frames of the other direction are missing: {summary}");
+    if figure(&summary, "full") == 0 {
+        eprintln!("skipped: this kernel drops what a far end does not take: {summary}");
+        return;
+    }
     assert_eq!(figure(&summary, "stalls"), 1, "{summary}");
 }
 
@@ -436,6 +480,9 @@ fn in_a_role() {
         "datagrams" => roles::datagrams(),
         "hold" => roles::hold(word("RINGWALL_MILLISECONDS").parse().unwrap()),
         "knock" => roles::knock(&word("RINGWALL_ADDRESS")),
+        "end" => roles::end(&word("RINGWALL_ADDRESS")),
+        "stream" => roles::stream(&word("RINGWALL_ADDRESS"), word("RINGWALL_COUNT").parse().unwrap()),
+        "sink" => roles::sink(word("RINGWALL_COUNT").parse().unwrap()),
         _ => eprintln!("skipped: no role given"),
     }
 }

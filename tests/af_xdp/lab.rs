@@ -189,6 +189,46 @@ impl Lab {
         let _ = server.wait();
     }
 
+    /// Takes an interface away from its host's stack, which can still send, and lets a thread of its own take frames off it; gives
+    /// the thread's id, or `None` where there is no such thing. Hosts know each other's addresses from then on.
+    pub fn threaded_end(&mut self, namespace: &str, interface: &str) -> Option<String> {
+        let listed = || {
+            let processes =
+                std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+            let is_it = |process: &String| {
+                let name = std::fs::read_to_string(format!("/proc/{process}/comm"));
+                name.is_ok_and(|name| name.starts_with(&format!("napi/{interface}-")))
+            };
+            processes.filter(is_it).collect::<Vec<String>>()
+        };
+        for (near, far) in [("c", SERVER), ("s", CLIENT)] {
+            let known = Command::new("ip").args(["-n", &self.namespace(near), "neigh", "show", far]).output().unwrap();
+            let known = String::from_utf8(known.stdout).unwrap();
+            let mac = known.split_whitespace().skip_while(|word| *word != "lladdr").nth(1).unwrap();
+            ip(&[
+                "-n",
+                &self.namespace(near),
+                "neigh",
+                "replace",
+                far,
+                "lladdr",
+                mac,
+                "dev",
+                "eth0",
+                "nud",
+                "permanent",
+            ]);
+        }
+        let before = listed();
+        let words = [("RINGWALL_ADDRESS", interface.to_owned())];
+        let end = self.role(namespace, "end", &words).stdout(Stdio::piped()).spawn().unwrap();
+        self.children.push(end);
+        self.await_word(self.children.len() - 1, "bound");
+        let switch = format!("echo 1 > /sys/class/net/{interface}/threaded");
+        let is_done = self.inside(namespace, "sh").args(["-c", &switch]).output().unwrap().status.success();
+        listed().into_iter().find(|process| is_done && !before.contains(process))
+    }
+
     /// Whether a host answers a connection to a port that nobody serves: with a reset, at once.
     pub fn answers(&self, address: &str) -> bool {
         let client = self.role("c", "knock", &[("RINGWALL_ADDRESS", address.to_string())]).output().unwrap();

@@ -221,6 +221,38 @@ pub fn datagrams() {
     }
 }
 
+/// Sends datagrams that nobody answers, slowly enough for every queue on the way.
+pub fn stream(address: &str, count: u32) {
+    let socket = UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+    for number in 0..count {
+        // A refusal of an earlier one is no matter.
+        let _ = socket.send_to(&number.to_be_bytes(), (address, 7002));
+        if number % 16 == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Receives so many datagrams of a stream; ends with an error if they do not come.
+pub fn sink(count: u32) {
+    let socket = UdpSocket::bind((CLIENT, 7002)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+    println!("listening");
+    for expected in 0..count {
+        let mut room = [0; 64];
+        let length = socket.recv(&mut room).unwrap_or_else(|error| panic!("after {expected}: {error}"));
+        assert_eq!(room[..length], expected.to_be_bytes());
+    }
+}
+
+/// Takes all frames off an interface and never looks at them.
+pub fn end(interface: &str) {
+    let settings = Settings { uplink: interface.into(), mode: Mode::Copy, ..Settings::default() };
+    let _end = ringwall::io::xdp::open_end(&settings).unwrap();
+    println!("bound");
+    thread::sleep(Duration::from_secs(30));
+}
+
 /// Binds a socket to queue 0 of the uplink, as another program would, and lets go of it after a while.
 pub fn hold(milliseconds: u64) {
     let config = xsk_rs::config::UmemConfig::default();
