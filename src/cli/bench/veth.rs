@@ -8,6 +8,7 @@ mod marks;
 mod measure;
 mod page;
 mod parts;
+mod plan;
 mod plot;
 mod policy;
 mod reload;
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use self::forwarder::{Kind, Site, Waiting};
+use self::forwarder::{Compiled, Kind, Site, Waiting};
 use self::measure::{Generator, Ways};
 use self::parts::Bench;
 use self::policy::{Form, State};
@@ -49,6 +50,8 @@ enum Part {
     Rates,
     /// Nanoseconds of a packet at a fixed rate
     Costs,
+    /// Rates, costs and delays by how the gateway's thread waits
+    Waiting,
     /// Delays at half and at nine tenths of the zero-loss rate
     Latencies,
     /// Loss at falling rates
@@ -167,6 +170,28 @@ impl VethArguments {
         self.rounds.unwrap_or(if self.quick { 1 } else { 3 })
     }
 
+    /// Directions of all parts that need one kind of traffic only.
+    fn main_ways(&self) -> Ways {
+        self.ways().first().copied().unwrap_or(Ways::Both)
+    }
+
+    /// Frame size of all parts that need one only.
+    fn main_size(&self) -> u16 {
+        self.sizes().first().copied().unwrap_or(RFC_2544[0])
+    }
+
+    fn most_rules(&self) -> u32 {
+        self.rules().into_iter().max().unwrap_or(0)
+    }
+
+    /// Packets per second at which costs are measured; 0 where there is no such rate.
+    fn fixed_pps(&self) -> u64 {
+        match self.fixed_rate {
+            Rate::PerSecond(rate) => rate,
+            Rate::Max => 0,
+        }
+    }
+
     fn wants(&self, part: Part) -> bool {
         self.parts.is_empty() || self.parts.contains(&part)
     }
@@ -277,11 +302,12 @@ fn measure(arguments: &VethArguments) -> Result<Results, LabError> {
         stop: &stop,
         run: AtomicU16::new(1),
     };
-    let site = Site { lab, ring: arguments.ring, core: core(1), waiting: arguments.poll };
+    let compiled = Compiled::default();
+    let site = Site { lab, ring: arguments.ring, core: core(1), waiting: arguments.poll, compiled: &compiled };
     if !testpmd::Testpmd::is_installed() {
         print::talk("left out, because it is not installed: DPDK's testpmd (`make peers` installs it)\n");
     }
-    let mut bench = Bench { arguments, site, generator, results };
+    let mut bench = Bench { arguments, site, generator, results, most: Vec::new(), costs: Vec::new() };
     let done = bench.run();
     let mut results = bench.results;
     results.judge();

@@ -9,6 +9,7 @@ use xsk_rs::Umem;
 use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 use xsk_rs::umem::frame::FrameDesc;
 
+use crate::base::prefetch::prefetch;
 use crate::io::error::OpenError;
 use crate::io::frame::Frame;
 use crate::io::ledger::{Holder, Ledger};
@@ -25,7 +26,7 @@ use crate::io::pool::{Depot, MAGAZINE, depot};
 pub struct Region {
     umem: Umem,
     /// How a chunk is described to the kernel, by its number.
-    descriptors: Box<[FrameDesc]>,
+    descriptors: Box<[Described]>,
     shift: u32,
     /// First byte of the region, as an address whose provenance was exposed.
     base: usize,
@@ -34,6 +35,13 @@ pub struct Region {
     /// Whether it lies on huge pages.
     is_huge: bool,
 }
+
+/// A chunk's description within one cache line: the table is larger than what stays in a near cache from one frame to the next, so
+/// that each line of it is fetched ahead.
+#[repr(align(32))]
+struct Described(FrameDesc);
+
+const _: () = assert!(size_of::<Described>() == 32);
 
 /// Bytes of a chunk that the kernel keeps before the frame.
 pub const HEADROOM: u32 = 256;
@@ -68,7 +76,7 @@ impl Region {
             base,
             depot: depot(descriptors.len()),
             ledger: Ledger::new(descriptors.len()),
-            descriptors: descriptors.into(),
+            descriptors: descriptors.into_iter().map(Described).collect(),
             is_huge,
         })
     }
@@ -111,7 +119,7 @@ impl Region {
     /// How to name an empty chunk to the kernel; `None` for a number that is no chunk.
     #[inline]
     pub(super) fn empty(&self, chunk: u32) -> Option<FrameDesc> {
-        self.descriptors.get(chunk as usize).copied()
+        self.descriptors.get(chunk as usize).map(|described| described.0)
     }
 
     /// The frame that the kernel says it has received, if it lies within one chunk, behind the headroom.
@@ -120,6 +128,10 @@ impl Region {
         let (address, length) = (descriptor.addr(), descriptor.lengths().data());
         let chunk = chunk_holding(address, length, self.shift, self.descriptors.len())?;
         self.ledger.pass(chunk, Holder::Receive, Holder::Hand);
+        // Transmitting will ask for it.
+        if let Some(described) = self.descriptors.get(chunk as usize) {
+            prefetch(described);
+        }
         Some(Frame::new(address as u64, length as u32))
     }
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use clap::ValueEnum;
@@ -156,6 +156,8 @@ pub struct Figures {
     pub busy: u64,
     /// Times that frames were taken off a ring.
     pub bursts: u64,
+    /// Times that it went to sleep.
+    pub sleeps: u64,
 }
 
 impl Watch<'_> {
@@ -164,7 +166,8 @@ impl Watch<'_> {
         let reports = self.reports();
         let busy = reports.iter().map(|report| report.busy).sum();
         let bursts = reports.iter().map(|report| report.fates.bursts).sum();
-        Some(Figures { on_core: worker_time()?.0, busy, bursts })
+        let sleeps = reports.iter().map(|report| report.fates.sleeps).sum();
+        Some(Figures { on_core: worker_time()?.0, busy, bursts, sleeps })
     }
 
     /// The workers' figures; none where the kernel forwards.
@@ -204,7 +207,16 @@ pub struct Site<'a> {
     pub core: Option<usize>,
     /// How this program's thread waits.
     pub waiting: Waiting,
+    /// Policies that were compiled before.
+    pub compiled: &'a Compiled,
 }
+
+/// Policies by their number of rules and whether flows are remembered: each is compiled once.
+#[derive(Debug, Default)]
+pub struct Compiled(Mutex<Vec<Policy>>);
+
+/// Rules, whether flows are remembered, and what they were compiled to.
+type Policy = (u32, State, Arc<Loaded>);
 
 impl Site<'_> {
     /// Runs the forwarder, does the work, ends the forwarder.
@@ -235,7 +247,7 @@ impl Site<'_> {
                 .map(without)
             }
             Kind::Ringwall { rules, state } => {
-                let loaded = self.load(rules, state, None, 1)?;
+                let loaded = self.compiled(rules, state)?;
                 let judge = |worker, load: Arc<Load>| EngineJudge::new(load, &loaded.settings(worker, 1, [1, 2]));
                 let first = loaded.load();
                 self.run(first, judge, |control| {
@@ -257,6 +269,16 @@ impl Site<'_> {
                 done.map(without)
             }
         }
+    }
+
+    fn compiled(&self, rules: u32, state: State) -> Result<Arc<Loaded>, LabError> {
+        let mut known = self.compiled.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((.., loaded)) = known.iter().find(|known| (known.0, known.1) == (rules, state)) {
+            return Ok(Arc::clone(loaded));
+        }
+        let loaded = Arc::new(self.load(rules, state, None, 1)?);
+        known.push((rules, state, Arc::clone(&loaded)));
+        Ok(loaded)
     }
 
     /// Loads a policy the way `run` does, from files in the lab's directory; it also refuses a source, if there is one.

@@ -27,8 +27,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// Nanoseconds without a core that rings make up for: a thousand frames wait meanwhile.
 const UNDISTURBED: u64 = 1_000_000;
 
-/// How long greetings take: so slow that every forwarder manages them.
-const GREETING: Duration = Duration::from_millis(500);
+/// How long greetings take: so slow that every forwarder that remembers flows manages those of a thousand.
+const GREETING: Duration = Duration::from_millis(250);
 /// Packets of each flow and direction in a greeting, on average: one flow in three thousand gets none.
 const GREETINGS: f64 = 8.0;
 
@@ -237,7 +237,7 @@ fn stolen() -> u64 {
 }
 
 /// What a packet costs at a fixed rate, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Cost {
     /// Packets per second at which it was measured.
     pub rate: f64,
@@ -247,19 +247,59 @@ pub struct Cost {
     pub busy: Option<f64>,
     /// Frames that the gateway's thread took off a ring at once, on average.
     pub at_once: Option<f64>,
+    /// Times that the gateway's thread went to sleep, for each packet.
+    pub sleeps: Option<f64>,
     /// Time of the generator's calls into the kernel, in which the kernel also forwards.
     pub sending: f64,
     /// Part of the packets that was lost meanwhile.
     pub lost: f64,
-    /// Whether others had the cores meanwhile.
-    pub was_disturbed: bool,
+    /// One-way delays in nanoseconds, of all slices.
+    pub delays: Histogram<u64>,
 }
 
-/// Measures the cost of a packet in one trial; `None` when the user stopped it.
+/// Slices that a cost is the median of: others on the machine disturb some of them.
+pub const SLICES: usize = 6;
+/// Most slices that are measured until so many of them were not disturbed.
+const MOST_SLICES: usize = 18;
+
+/// The part of a slice that others may have had a core for.
+const DISTURBED: f64 = 0.01;
+
+/// Measures the cost of a packet in slices of the offer's duration; `None` when the user stopped it. The figures are those of the
+/// slice in the middle.
 ///
 /// # Errors
 /// As [`Generator::trial`].
 pub fn cost(generator: &mut Generator<'_>, watch: &Watch<'_>, offer: Offer) -> Result<Option<Cost>, LabError> {
+    let (mut slices, mut disturbed) = (Vec::new(), Vec::new());
+    while slices.len() < SLICES && slices.len() + disturbed.len() < MOST_SLICES {
+        let Some((slice, was_disturbed)) = slice(generator, watch, offer)? else { return Ok(None) };
+        if was_disturbed {
+            disturbed.push(slice)
+        } else {
+            slices.push(slice)
+        };
+    }
+    if slices.is_empty() {
+        slices = disturbed;
+    }
+    let of = |slice: &Cost| slice.busy.unwrap_or(slice.sending);
+    slices.sort_by(|a, b| of(a).total_cmp(&of(b)));
+    let mut delays: Option<Histogram<u64>> = None;
+    for slice in &slices {
+        match &mut delays {
+            // Of the same bounds.
+            Some(delays) => drop(delays.add(&slice.delays)),
+            None => delays = Some(slice.delays.clone()),
+        }
+    }
+    let middle = (slices.len() - 1) / 2;
+    let Some(found) = slices.into_iter().nth(middle) else { return Ok(None) };
+    Ok(Some(Cost { delays: delays.unwrap_or_else(|| found.delays.clone()), ..found }))
+}
+
+/// One slice, and whether others had the cores meanwhile.
+fn slice(generator: &mut Generator<'_>, watch: &Watch<'_>, offer: Offer) -> Result<Option<(Cost, bool)>, LabError> {
     let before = watch.figures();
     let Some(trial) = generator.trial(offer, |_, _| ())? else { return Ok(None) };
     let after = watch.figures();
@@ -269,15 +309,17 @@ pub fn cost(generator: &mut Generator<'_>, watch: &Watch<'_>, offer: Offer) -> R
         Some(of(after).saturating_sub(of(before)) as f64 / packets)
     };
     let shown = trial.shown();
-    Ok(Some(Cost {
+    let cost = Cost {
         rate: shown.sent,
         gateway: per_packet(|figures| figures.on_core),
         busy: per_packet(|figures| figures.busy),
         at_once: per_packet(|figures| figures.bursts).map(|bursts| 1.0 / bursts.max(1e-9)),
+        sleeps: per_packet(|figures| figures.sleeps),
         sending: trial.sending,
         lost: shown.lost,
-        was_disturbed: shown.was_disturbed,
-    }))
+        delays: trial.delays,
+    };
+    Ok(Some((cost, trial.without_core as f64 > DISTURBED * trial.seconds * 1e9)))
 }
 
 /// Percentiles of a histogram by name, in nanoseconds.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::forwarder::{Kind, Waiting};
 use super::marks::Mark;
-use super::measure::{Cost, Ways};
+use super::measure::{Cost, Ways, percentiles};
 
 /// Number of the form of the JSON object.
 const SCHEMA: u32 = 1;
@@ -29,6 +29,9 @@ pub struct Results {
     pub rates: Vec<RateRow>,
     /// Costs at a fixed rate.
     pub costs: Vec<CostRow>,
+    /// Rates, costs and delays by how the gateway's thread waits.
+    #[serde(default)]
+    pub waiting: Vec<WaitingRow>,
     /// Time inside the box.
     pub latencies: Vec<LatencyRow>,
     /// Loss at falling rates.
@@ -111,6 +114,49 @@ pub fn median(figures: impl IntoIterator<Item = f64>) -> Option<f64> {
     figures.get(figures.len() / 2).copied()
 }
 
+/// What a way of waiting does to a forwarder: its zero-loss rate, and costs and delays at the fixed rate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WaitingRow {
+    /// Which one.
+    pub forwarder: Kind,
+    /// How its thread waits.
+    pub waiting: Waiting,
+    /// Packets per second without loss.
+    pub zero_loss: f64,
+    /// Packets per second at which the rest was measured, one sent at a time.
+    pub rate: f64,
+    /// Frames that the gateway's thread took off a ring at once, on average.
+    pub at_once: Option<f64>,
+    /// CPU time of the gateway's thread for each packet, nanoseconds.
+    pub cpu_ns: Option<f64>,
+    /// Time of the gateway's thread in turns that moved frames, for each packet, nanoseconds.
+    pub busy_ns: Option<f64>,
+    /// Times that the gateway's thread went to sleep in a second.
+    pub sleeps: Option<f64>,
+    /// Time of the generator's calls into the kernel for each packet, nanoseconds: interrupts do the gateway's work there.
+    pub sending_ns: f64,
+    /// From the generator's sending side to its receiving side, over both links.
+    pub one_way_ns: BTreeMap<String, u64>,
+}
+
+impl WaitingRow {
+    /// The row of a forwarder.
+    pub fn new(forwarder: Kind, waiting: Waiting, zero_loss: f64, cost: &Cost) -> WaitingRow {
+        WaitingRow {
+            forwarder,
+            waiting,
+            zero_loss,
+            rate: cost.rate,
+            at_once: cost.at_once,
+            cpu_ns: cost.gateway,
+            busy_ns: cost.busy,
+            sleeps: cost.sleeps.map(|sleeps| sleeps * cost.rate),
+            sending_ns: cost.sending,
+            one_way_ns: percentiles(&cost.delays),
+        }
+    }
+}
+
 /// Delays of one queue at one load.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LatencyRow {
@@ -190,6 +236,7 @@ impl Results {
             poll,
             rates: Vec::new(),
             costs: Vec::new(),
+            waiting: Vec::new(),
             latencies: Vec::new(),
             curves: Vec::new(),
             reload: None,
@@ -223,12 +270,21 @@ impl Results {
         self.rates_of(kind, ways, size).map(|row| row.zero_loss)
     }
 
-    /// Takes the rates of a forwarder's rounds, in the place of what was known before. Nothing without a round.
-    pub fn add_rates(&mut self, (forwarder, ways, size): (Kind, Ways, u16), rounds: Vec<f64>, offered_most: f64) {
-        let Some(zero_loss) = median(rounds.iter().copied()) else { return };
-        let row = RateRow { forwarder, ways, size, zero_loss, rounds, offered_most, of_bare: None };
+    /// Takes the rate that a round has found; the first round takes the place of what was known before.
+    pub fn add_rate(
+        &mut self,
+        (forwarder, ways, size): (Kind, Ways, u16),
+        round: u32,
+        zero_loss: f64,
+        offered_most: f64,
+    ) {
         let is_it = |known: &&mut RateRow| (known.forwarder, known.ways, known.size) == (forwarder, ways, size);
-        match self.rates.iter_mut().find(is_it) {
+        let known = self.rates.iter_mut().find(is_it);
+        let mut rounds = known.as_ref().filter(|_| round > 0).map_or(Vec::new(), |known| known.rounds.clone());
+        rounds.push(zero_loss);
+        let zero_loss = median(rounds.iter().copied()).unwrap_or(zero_loss);
+        let row = RateRow { forwarder, ways, size, zero_loss, rounds, offered_most, of_bare: None };
+        match known {
             Some(known) => *known = row,
             None => self.rates.push(row),
         }
@@ -236,8 +292,10 @@ impl Results {
 
     /// Takes the costs of a forwarder in the place of what was known before.
     pub fn add_costs(&mut self, row: CostRow) {
-        self.costs.retain(|known| (known.forwarder, known.burst) != (row.forwarder, row.burst));
-        self.costs.push(row);
+        match self.costs.iter_mut().find(|known| (known.forwarder, known.burst) == (row.forwarder, row.burst)) {
+            Some(known) => *known = row,
+            None => self.costs.push(row),
+        }
     }
 
     /// Medians over rounds of the ratios of two forwarders, measured one after the other in each: what slows the machine down
@@ -321,6 +379,7 @@ impl Results {
             "Thread CPU includes looking at empty rings; busy are the turns that moved frames. The kernel forwards inside the\n\
              generator's sending calls, so its cost is in their time; each forwarder's includes the generator's own part.\n\n",
         );
+        text.push_str(&self.waiting_text());
         let us = |value: Option<&u64>| value.map_or("-".to_owned(), |value| format!("{:.1}", *value as f64 / 1e3));
         let rows = self.latencies.iter().flat_map(|row| {
             [("inside the box", &row.inside_ns), ("generator to generator", &row.one_way_ns)].map(|(what, ns)| {
@@ -361,6 +420,45 @@ impl Results {
         });
         text.push_str(&table(["MARK", "WANTED", "FOUND", ""], rows));
         text
+    }
+}
+
+impl Results {
+    /// What ways of waiting do.
+    fn waiting_text(&self) -> String {
+        let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.0}"));
+        let us = |row: &WaitingRow, name| {
+            row.one_way_ns.get(name).map_or("-".to_owned(), |value| format!("{:.1}", *value as f64 / 1e3))
+        };
+        let rows = self.waiting.iter().map(|row| {
+            [
+                row.forwarder.name(),
+                row.waiting.word().to_owned(),
+                format!("{:.0}", row.zero_loss),
+                format!("{:.0}", row.rate),
+                row.at_once.map_or("-".to_owned(), |frames| format!("{frames:.1}")),
+                number(row.cpu_ns),
+                number(row.busy_ns),
+                format!("{:.0}", row.sending_ns),
+                number(row.sleeps),
+                us(row, "p50"),
+                us(row, "p99"),
+            ]
+        });
+        let titles = [
+            "FORWARDER",
+            "POLLING",
+            "ZERO-LOSS PPS",
+            "AT PPS",
+            "TAKEN AT ONCE",
+            "THREAD CPU NS",
+            "BUSY NS",
+            "SENDING NS",
+            "SLEEPS/S",
+            "P50 US",
+            "P99 US",
+        ];
+        table(titles, rows)
     }
 }
 

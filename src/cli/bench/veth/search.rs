@@ -34,11 +34,15 @@ impl Search {
     /// The highest rate at which a trial lost nothing, in packets per second; 0 if there was none. `trial` is asked to offer a rate;
     /// `None` ends the search, as an interrupt does.
     ///
-    /// Which rate is tried next decides only how long it takes: what came through of one that was too fast is the first guess;
-    /// from a rate that passed on upwards, and from one that failed on downwards, steps double until the two meet.
-    pub fn zero_loss(&self, trial: &mut dyn FnMut(f64) -> Option<Shown>) -> Option<f64> {
+    /// Which rate is tried next decides only how long it takes. The first is the guess, or the most; what came through of one that
+    /// was too fast is the second; from a rate that passed on upwards, and from one that failed on downwards, steps double until the
+    /// two meet.
+    pub fn zero_loss(&self, guess: Option<f64>, trial: &mut dyn FnMut(f64) -> Option<Shown>) -> Option<f64> {
         let (mut best, mut low, mut high) = (0.0, 0.0, self.most);
-        let (mut next, mut step) = (self.most, self.resolution);
+        let mut next = guess.filter(|guess| (1.0..self.most).contains(guess)).unwrap_or(self.most);
+        let mut step = self.resolution;
+        // Whether the upper end is a rate that failed, and not one that nobody can offer.
+        let mut is_bounded = false;
         let mut before = None;
         loop {
             let (passed, shown) = self.passes(next, trial)?;
@@ -48,7 +52,7 @@ impl Search {
                 (best, low) = (shown.sent.min(next), next);
                 low * (1.0 + step)
             } else {
-                high = next;
+                (high, is_bounded) = (next, true);
                 let through = shown.sent * (1.0 - shown.lost) * (1.0 - self.resolution / 2.0);
                 through.min(high * (1.0 - step))
             };
@@ -56,7 +60,11 @@ impl Search {
             if low >= self.most || high - low <= self.resolution * high || high < 1.0 {
                 return Some(best);
             }
-            next = if wish > low && wish < high { wish } else { (low + high) / 2.0 };
+            next = match wish {
+                wish if wish > low && wish < high => wish,
+                _ if is_bounded => (low + high) / 2.0,
+                _ => high,
+            };
         }
     }
 
@@ -114,17 +122,39 @@ mod tests {
     #[test]
     fn the_rate_is_found_to_the_resolution_from_below() {
         for capacity in [3.0, 77.0, 500.0, 501.0, 999.0] {
-            let found = SEARCH.zero_loss(&mut forwarder(capacity)).unwrap();
+            let found = SEARCH.zero_loss(None, &mut forwarder(capacity)).unwrap();
             assert!(found <= capacity && capacity - found <= 0.01 * capacity + 1e-9, "{capacity}: {found}");
         }
-        assert_eq!(SEARCH.zero_loss(&mut forwarder(1000.0)), Some(1000.0));
-        assert_eq!(SEARCH.zero_loss(&mut forwarder(0.0)), Some(0.0));
+        assert_eq!(SEARCH.zero_loss(None, &mut forwarder(1000.0)), Some(1000.0));
+        assert_eq!(SEARCH.zero_loss(None, &mut forwarder(0.0)), Some(0.0));
+    }
+
+    #[test]
+    fn a_guess_saves_trials_and_changes_nothing_else() {
+        for capacity in [77.0, 500.0, 985.0, 2000.0] {
+            for guess in [1.0, 70.0, 0.99 * capacity, 1.01 * capacity, 900.0, 1000.0, 5000.0, f64::NAN] {
+                let mut trials = 0;
+                let mut forward = forwarder(capacity);
+                let mut trial = |rate| {
+                    trials += 1;
+                    forward(rate)
+                };
+                let found = SEARCH.zero_loss(Some(guess), &mut trial).unwrap();
+                let expected: f64 = capacity.min(1000.0);
+                assert!(
+                    found <= expected && expected - found <= 0.01 * expected + 1e-9,
+                    "{capacity}, {guess}: {found}"
+                );
+                let is_near = (guess / expected - 1.0).abs() < 0.011;
+                assert!(trials <= if is_near { 4 } else { 20 }, "{capacity}, {guess}: {trials}");
+            }
+        }
     }
 
     #[test]
     fn a_rate_that_the_generator_does_not_reach_is_not_claimed() {
         let limited = |rate: f64| Some(Shown { sent: rate.min(800.0), lost: 0.0, was_disturbed: false });
-        assert_eq!(SEARCH.zero_loss(&mut { limited }), Some(800.0));
+        assert_eq!(SEARCH.zero_loss(None, &mut { limited }), Some(800.0));
     }
 
     #[test]
@@ -138,8 +168,8 @@ mod tests {
             }
         };
         let patient = Search { attempts: 3, ..SEARCH };
-        assert!(patient.zero_loss(&mut hiccup(3)).unwrap() > 590.0);
-        assert!(SEARCH.zero_loss(&mut hiccup(2)).unwrap() < 590.0);
+        assert!(patient.zero_loss(None, &mut hiccup(3)).unwrap() > 590.0);
+        assert!(SEARCH.zero_loss(None, &mut hiccup(2)).unwrap() < 590.0);
     }
 
     #[test]
@@ -151,15 +181,15 @@ mod tests {
             let shown = forwarder(if was_disturbed { 0.8 * rate.min(600.0) } else { 600.0 })(rate)?;
             Some(Shown { was_disturbed, ..shown })
         };
-        assert!(SEARCH.zero_loss(&mut trial).unwrap() > 590.0);
+        assert!(SEARCH.zero_loss(None, &mut trial).unwrap() > 590.0);
         // Nor is it tried for ever.
         let shown = Shown { sent: 1000.0, lost: 0.01, was_disturbed: true };
-        assert_eq!(SEARCH.zero_loss(&mut |_| Some(shown)), Some(0.0));
+        assert_eq!(SEARCH.zero_loss(None, &mut |_| Some(shown)), Some(0.0));
     }
 
     #[test]
     fn an_interrupt_ends_everything() {
-        assert_eq!(SEARCH.zero_loss(&mut |_| None), None);
+        assert_eq!(SEARCH.zero_loss(None, &mut |_| None), None);
         assert_eq!(SEARCH.loss_curve(&mut |_| None), None);
     }
 
