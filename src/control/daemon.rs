@@ -463,19 +463,32 @@ fn look_for_stalls(reports: &[Report], ports: &[PortReport; 2], watches: &mut [[
 }
 
 fn core_warnings(settings: &RunSettings) -> Vec<String> {
+    let available: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
+    pinning_warnings(settings.ports.queues as usize, &settings.cores, &available)
+}
+
+/// What the user ought to know about so many workers on these cores of the profile, where these are available.
+fn pinning_warnings(workers: usize, wanted: &[usize], available: &[usize]) -> Vec<String> {
     let mut warnings = Vec::new();
-    let workers = settings.ports.queues as usize;
-    let available = core_affinity::get_core_ids().unwrap_or_default();
     if available.len() < workers {
         let cores = available.len();
-        warnings.push(format!("{workers} workers on {cores} cores: they take turns; lower `queues` to {cores}"));
+        warnings.push(format!(
+            "{workers} workers on {cores} cores: they take turns; lower `queues` to {cores}, and `ethtool -L INTERFACE combined \
+             {cores}` for both ports"
+        ));
     }
-    if !settings.cores.is_empty() && settings.cores.len() < workers {
-        let cores = settings.cores.len();
-        warnings.push(format!("{workers} workers and {cores} in `cores`: several share a core"));
+    if !wanted.is_empty() && wanted.len() < workers {
+        let cores = wanted.len();
+        warnings.push(format!("{workers} workers and {cores} in `cores`: several share a core; name {workers}"));
     }
-    for core in settings.cores.iter().filter(|core| !available.iter().any(|there| there.id == **core)) {
-        warnings.push(format!("core {core} of `cores` is not there or not allowed to this process"));
+    for core in wanted.iter().filter(|core| !available.contains(core)) {
+        let there: Vec<String> = available.iter().map(ToString::to_string).collect();
+        warnings.push(format!(
+            "core {core} of `cores` is not there or not allowed to this process, which may use {}: `lscpu -e` lists those there are, \
+             `taskset -c {core} true` tells whether it is allowed (`AllowedCPUs=` of a service, `cpuset` of a container)",
+            there.join(", ")
+        ));
     }
     warnings
 }
@@ -497,6 +510,22 @@ fn said(panic: Box<dyn std::any::Any + Send>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cores_that_do_not_suit_are_told_with_the_cure() {
+        let check = |workers, wanted: &[usize], available: &[usize], expected: &[&str]| {
+            let found = pinning_warnings(workers, wanted, available);
+            assert_eq!(found.len(), expected.len(), "{found:?}");
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(found.contains(expected), "{found}");
+            }
+        };
+        check(2, &[], &[0, 1], &[]);
+        check(2, &[1, 0], &[0, 1], &[]);
+        check(4, &[], &[0, 1], &["lower `queues` to 2, and `ethtool -L INTERFACE combined 2`"]);
+        check(2, &[1], &[0, 1], &["2 workers and 1 in `cores`: several share a core; name 2"]);
+        check(1, &[7], &[0, 1], &["core 7 of `cores` is not there or not allowed to this process, which may use 0, 1"]);
+    }
 
     #[test]
     fn a_thread_gives_way_to_those_it_stood_beside_wherever_that_is() {
