@@ -97,7 +97,16 @@ fn table_json_and_page_tell_every_part_of_a_run() {
     let run =
         bench.start(directory.path(), &[&SHORT[..], &RINGWALL, &["--report", "page.html", "-o", "json"]].concat());
     let output = run.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    // How much there is to do and how long it takes, at the start; then with each step, which of how many it is.
+    let all = said.lines().filter(|line| line.starts_with('[')).count();
+    assert!(said.contains(&format!("{all} steps, about ")), "{said}");
+    let is_counted = |(at, line): (usize, &str)| {
+        let place = line.trim_start_matches(['[', ' ']).split_once(',').map(|(place, _)| place.to_owned());
+        place == Some(format!("{}/{all}", at + 1)) && line.contains(" left] ")
+    };
+    assert!(said.lines().filter(|line| line.starts_with('[')).enumerate().all(is_counted), "{said}");
     assert_eq!(bench.remains(), Vec::<String>::new());
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     let page = std::fs::read_to_string(directory.path().join("page.html")).unwrap();
@@ -143,6 +152,16 @@ fn table_json_and_page_tell_every_part_of_a_run() {
         [&forwarders[..], &[forwarders[0], forwarders[2], forwarders[0], forwarders[2], forwarders[1]]].concat()
     );
     assert_eq!(ways, ["both", "both", "both", "inbound", "inbound", "outbound", "outbound", "inbound"]);
+    let ways_of_waiting: Vec<[&str; 2]> = told["waiting"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| ["waiting", "forwarder"].map(|name| row[name].as_str().unwrap()))
+        .collect();
+    let expected = ["adaptive", "busy", "interrupt", "device"];
+    let expected: Vec<[&str; 2]> =
+        expected.into_iter().flat_map(|waiting| [[waiting, forwarders[0]], [waiting, forwarders[2]]]).collect();
+    assert_eq!(ways_of_waiting, expected);
     // One by one and many at once.
     assert_eq!(names("costs"), [forwarders, forwarders].concat());
     assert_eq!(told["reload"]["changes"], 2, "{}", told["reload"]);
@@ -192,7 +211,7 @@ fn a_run_in_pieces_makes_one_table() {
     assert_eq!(count(&again), [7, 6, 0, 3]);
     assert_eq!(again["rates"], told["rates"]);
     assert_ne!(again["costs"], told["costs"]);
-    assert_eq!(again["costs"][0]["busy_rounds"].as_array().unwrap().len(), 6);
+    assert_eq!(again["costs"][0]["busy_rounds"].as_array().unwrap().len(), 4);
     let kept: Value = serde_json::from_slice(&std::fs::read(directory.path().join("all.json")).unwrap()).unwrap();
     assert_eq!(kept, again);
     // Figures of another kind of run do not belong there, and the file stays as it is.

@@ -248,7 +248,11 @@ impl Site<'_> {
             }
             Kind::Ringwall { rules, state } => {
                 let loaded = self.compiled(rules, state)?;
-                let judge = |worker, load: Arc<Load>| EngineJudge::new(load, &loaded.settings(worker, 1, [1, 2]));
+                let judge = |worker, load: Arc<Load>| {
+                    let judge = EngineJudge::new(load, &loaded.settings(worker, 1, [1, 2]));
+                    judge.populate();
+                    judge
+                };
                 let first = loaded.load();
                 self.run(first, judge, |control| {
                     let publish = |load| control.publish(load);

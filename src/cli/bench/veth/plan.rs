@@ -329,3 +329,108 @@ fn duration(seconds: f64) -> String {
         _ => format!("{} min", whole.div_ceil(60)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: VethArguments,
+    }
+
+    fn arguments(line: &str) -> VethArguments {
+        Line::parse_from(format!("veth {line}").split_whitespace()).arguments
+    }
+
+    fn nothing(arguments: &VethArguments) -> Results {
+        Results::new(arguments.trial(), arguments.flows, arguments.poll, 2)
+    }
+
+    #[test]
+    fn every_step_comes_after_those_whose_figures_it_needs() {
+        for line in ["", "--quick", "--parts costs,latencies", "--parts curves", "--parts reloads", "--only bare"] {
+            let arguments = arguments(line);
+            let steps = steps(&arguments, &nothing(&arguments));
+            let main = (arguments.main_ways(), arguments.main_size());
+            for (at, step) in steps.iter().enumerate() {
+                let before = &steps[..at];
+                let has_rate = |of: Kind, (ways, size): (Ways, u16)| {
+                    before.iter().any(|step| {
+                        matches!(step, Step::Rate { kind, ways: w, size: s, .. } if (*kind, *w, *s) == (of, ways, size))
+                    })
+                };
+                let has_flood = |ways: Ways, size: u16| before.contains(&Step::Flood { ways, size });
+                assert!(
+                    match *step {
+                        Step::Flood { .. } => true,
+                        Step::Rate { ways, size, .. } => has_flood(ways, size),
+                        Step::Cost { kind: kind @ Kind::Nftables { .. }, .. } => has_rate(kind, main),
+                        Step::Cost { .. } => true,
+                        Step::Waiting { .. } | Step::Curve { .. } => has_flood(main.0, main.1),
+                        Step::Latency { kind, .. } => has_rate(kind, main),
+                        Step::Reload { kind } => has_rate(kind, (Ways::Inbound, main.1)),
+                    },
+                    "{line}: {step:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_known_is_not_measured_again_for_others() {
+        let arguments = arguments("--quick --parts latencies --only bare");
+        let mut known = nothing(&arguments);
+        let titles = |known: &Results| {
+            let steps = steps(&arguments, known);
+            steps.iter().map(|step| step.title(&arguments)).collect::<Vec<String>>()
+        };
+        assert_eq!(titles(&known).len(), 4, "{:?}", titles(&known));
+        known.add_rate((Kind::Bare, Ways::Both, 64), 0, 1000.0, 1000.0);
+        assert_eq!(
+            titles(&known),
+            ["latency at 50 %: bare AF_XDP forwarder", "latency at 90 %: bare AF_XDP forwarder"]
+        );
+    }
+
+    #[test]
+    fn rounds_take_turns_in_both_orders() {
+        let arguments = arguments("--parts costs --only ringwall --rules 10 --rounds 1");
+        let steps = steps(&arguments, &nothing(&arguments));
+        let kinds: Vec<(Kind, u32)> = steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Cost { kind, burst: 1, round } => Some((*kind, *round)),
+                _ => None,
+            })
+            .collect();
+        let own = |state| Kind::Ringwall { rules: 10, state };
+        let [first, second, third] = [Kind::Bare, own(State::Without), own(State::With)];
+        assert_eq!(kinds, [(first, 0), (second, 0), (third, 0), (third, 1), (first, 1)]);
+    }
+
+    #[test]
+    fn the_whole_run_takes_a_quarter_of_an_hour() {
+        let arguments = arguments("");
+        let steps = steps(&arguments, &nothing(&arguments));
+        let progress = Progress::new(&steps, &arguments);
+        let seconds: f64 = progress.estimates.iter().sum();
+        assert!((300.0..1000.0).contains(&seconds), "{seconds}, {}", progress.outlook());
+    }
+
+    #[test]
+    fn the_time_left_follows_the_pace() {
+        let estimates = [1.0; 40];
+        for (done, elapsed, expected) in
+            [(0, 0.0, 40.0), (0, 5.0, 40.0), (20, 20.0, 20.0), (20, 40.0, 40.0), (1, 3.0, 46.8), (40, 99.0, 0.0)]
+        {
+            let found = left(&estimates, done, elapsed);
+            assert!((found - expected).abs() < 0.01, "{done} {elapsed}: {found}");
+        }
+        for (seconds, expected) in [(0.0, "1 s"), (59.9, "59 s"), (99.0, "99 s"), (100.0, "2 min"), (901.0, "16 min")] {
+            assert_eq!(duration(seconds), expected);
+        }
+    }
+}
