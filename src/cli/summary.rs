@@ -305,3 +305,65 @@ fn queue_table(queues: &[QueueRow]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::WorkerId;
+    use crate::io::QueueFigures;
+    use crate::io::xdp::{LeftToKernel, Mode, PortReport};
+    use std::time::Duration;
+
+    #[test]
+    fn every_queue_tells_its_wake_ups_its_drops_and_its_stalls() {
+        let port = |interface: &str| PortReport {
+            interface: interface.to_owned(),
+            index: 7,
+            mode: Mode::Copy,
+            zero_copy: vec![false],
+            busy_poll: vec![false],
+        };
+        let up = QueueFigures {
+            device_polls: 11,
+            receive_wake_ups: 12,
+            transmit_wake_ups: 13,
+            fill_ring_empty: 14,
+            receive_ring_full: 15,
+            receive_dropped: 16,
+            transmit_ring_empty: 17,
+            ..QueueFigures::default()
+        };
+        let down = QueueFigures { bad_descriptors: 18, transmit_errors: 19, ..QueueFigures::default() };
+        let fates = Fates { sleeps: 21, woken: 20, bursts: 22, ..Fates::default() };
+        let worker =
+            Report { worker: WorkerId(0), queues: [up, down], fates, busy: 2_500_000_000, ..Report::default() };
+        let done = Summary {
+            ports: [port("up0"), port("dn0")],
+            workers: vec![worker],
+            stalls: vec![[0, 3]],
+            counters: Counters::default(),
+            fates,
+            left_to_kernel: [LeftToKernel::default(); 2],
+            generation: 1,
+            elapsed: Duration::from_secs(5),
+            lost_frames: 0,
+        };
+        let text = run_text(&done, Log::default());
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<String>>();
+        let line = |start: &str| words(text.lines().find(|line| line.starts_with(start)).unwrap_or_default());
+        assert_eq!(line("up0"), ["up0", "copy", "0", "11", "12", "13", "14", "15", "16", "17"], "{text}");
+        for expected in [
+            "queue 0 of dn0: 18 descriptors of the kernel that name no chunk",
+            "queue 0 of dn0: 19 wake-ups to send refused by the kernel",
+            "queue 0 of dn0: 3 stalls",
+            "worker 0: 22 bursts in 2.500 s of work; 21 sleeps, 20 of them ended by a wake-up",
+        ] {
+            assert!(text.contains(expected), "{text}");
+        }
+        assert!(!text.contains("queue 0 of up0: "), "{text}");
+        let told: serde_json::Value = serde_json::from_str(&run_json(&done, Log::default())).unwrap();
+        let number = |queue: usize, name: &str| told["queues"][queue][name].as_u64();
+        assert_eq!((number(0, "transmit_wake_ups"), number(1, "stalls")), (Some(13), Some(3)), "{told}");
+        assert_eq!(told["workers"][0]["woken"], 20, "{told}");
+    }
+}
