@@ -23,12 +23,14 @@ use crate::lab::topology::{DOWNLINK, UPLINK};
 use crate::lab::{LabError, namespace, router};
 use crate::worker::{EngineJudge, Judge, Load, NoTap, PassAll, Report};
 
-/// A forwarder with its policy; in JSON its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A forwarder with its policy, in the order of tables; in JSON its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Kind {
     /// This program's ports and loop with the verdict fixed to pass.
     Bare,
+    /// DPDK's forwarder over its own AF_XDP driver, if it is installed.
+    Testpmd,
     /// This program.
     Ringwall {
         /// Rules of the deny list.
@@ -36,8 +38,6 @@ pub enum Kind {
         /// Whether flows are remembered.
         state: State,
     },
-    /// DPDK's forwarder over its own AF_XDP driver, if it is installed.
-    Testpmd,
     /// The kernel as a router.
     Nftables {
         /// Rules of the deny list.
@@ -101,7 +101,7 @@ impl TryFrom<String> for Kind {
 }
 
 /// How the gateway's thread waits, as a profile says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Waiting {
     /// Looks for 50 microseconds, then sleeps

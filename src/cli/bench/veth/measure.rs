@@ -33,7 +33,7 @@ const GREETING: Duration = Duration::from_millis(250);
 const GREETINGS: f64 = 8.0;
 
 /// Directions of the traffic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Ways {
     /// Half of the packets each way

@@ -24,7 +24,7 @@ const BURSTS: [u64; 2] = [1, 64];
 const LOADS: [u32; 2] = [50, 90];
 
 /// Trials of a search: from nothing known, and from a rate that an earlier search has found; failing ones are repeated.
-const TRIALS: [f64; 2] = [9.0, 5.0];
+const TRIALS: [f64; 2] = [7.0, 4.0];
 /// Seconds of greeting and of starting and ending a forwarder of this program.
 const SESSION: f64 = 0.6;
 /// Seconds that DPDK's forwarder takes beyond that.

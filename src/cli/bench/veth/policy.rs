@@ -19,7 +19,7 @@ pub const MOST_RULES: i64 = 90_000;
 const POLICY_RULES: usize = 1000;
 
 /// Whether flows are remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// Each packet is judged by itself.
     Without,
@@ -41,7 +41,7 @@ impl State {
 }
 
 /// How nftables holds the rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Form {
     /// One rule after the other.
     Linear,

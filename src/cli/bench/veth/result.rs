@@ -308,8 +308,13 @@ impl Results {
         median(above.rounds.iter().zip(&below.rounds).map(|(above, below)| above / below.max(1.0)))
     }
 
-    /// Fills in what follows from the figures.
+    /// Puts rows in the order of the table, whatever order they were measured in, and fills in what follows from the figures.
     pub fn judge(&mut self) {
+        self.rates.sort_by_key(|row| (row.ways, row.size, row.forwarder));
+        self.costs.sort_by_key(|row| (row.burst, row.forwarder));
+        self.waiting.sort_by_key(|row| (row.waiting, row.forwarder));
+        self.latencies.sort_by_key(|row| (row.forwarder, row.percent, row.queue));
+        self.curves.sort_by_key(|row| row.forwarder);
         let ratios: Vec<Option<f64>> =
             self.rates.iter().map(|row| self.ratio([row.forwarder, Kind::Bare], row.ways, row.size)).collect();
         for (row, ratio) in self.rates.iter_mut().zip(ratios) {
@@ -458,7 +463,12 @@ impl Results {
             "P50 US",
             "P99 US",
         ];
-        table(titles, rows)
+        match table(titles, rows) {
+            text if text.is_empty() => text,
+            text => format!(
+                "{text}Costs and delays by how the thread waits, one packet sent at a time; delays are from generator to generator.\n\n"
+            ),
+        }
     }
 }
 
