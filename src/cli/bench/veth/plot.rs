@@ -19,8 +19,11 @@ const GAP: f64 = 4.0;
 const NUMBERS: [f64; 2] = [16.0, 29.0];
 const LABEL: f64 = 46.0;
 
-/// Colours that people with any colour vision tell apart (Okabe and Ito), then again dashed.
+/// Colours that people with any colour vision tell apart (Okabe and Ito), and how lines are drawn once they are used up.
 const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999"];
+
+const DASHES: [&str; 4] =
+    ["", " stroke-dasharray=\"6 3\"", " stroke-dasharray=\"2 3\"", " stroke-dasharray=\"10 3 2 3\""];
 
 /// How values are placed on an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,7 +169,7 @@ impl Plot {
             let is_finite = |point: &&(f64, f64)| point.0.is_finite() && point.1.is_finite();
             let points: Vec<(f64, f64)> = points.iter().filter(is_finite).copied().collect();
             let colour = COLOURS[number % COLOURS.len()];
-            let dash = if number < COLOURS.len() { "" } else { " stroke-dasharray=\"5 3\"" };
+            let dash = DASHES[number / COLOURS.len() % DASHES.len()];
             let path: Vec<String> =
                 points.iter().map(|(px, py)| format!("{:.1} {:.1}", across(*px), up(*py))).collect();
             let _ = writeln!(svg, "<path class=\"line\" stroke=\"{colour}\"{dash} d=\"M{}\"/>", path.join("L"));
@@ -242,6 +245,15 @@ mod tests {
             let last = svg.rsplit("y=\"").next().unwrap().split('"').next().unwrap().parse::<f64>().unwrap();
             assert!(last <= height && height <= f64::from(count).mul_add(LINE, LEAST_HEIGHT), "{last} {height}");
         }
+    }
+
+    #[test]
+    fn no_two_of_thirty_curves_look_alike() {
+        let series = (0..30).map(|n| (format!("curve {n}"), vec![(1.0, 1.0)])).collect();
+        let svg = Plot { x: axis(Scale::Linear), y: axis(Scale::Linear), series }.svg();
+        let looks: std::collections::BTreeSet<&str> =
+            svg.lines().filter(|line| line.contains("h22")).map(|line| line.split(" d=").next().unwrap()).collect();
+        assert_eq!(looks.len(), 30);
     }
 
     #[test]
