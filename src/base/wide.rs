@@ -61,6 +61,63 @@ impl Wide {
         self.0.avx512f._mm512_add_epi32(a, b)
     }
 
+    /// Numbers of 64 bits, the same in all lanes.
+    #[inline(always)]
+    pub fn splat_long(self, number: u64) -> Words {
+        self.0.avx512f._mm512_set1_epi64(number as i64)
+    }
+
+    /// Sum of numbers of 64 bits, modulo 2^64.
+    #[inline(always)]
+    pub fn add_long(self, a: Words, b: Words) -> Words {
+        self.0.avx512f._mm512_add_epi64(a, b)
+    }
+
+    /// Moves the bits of numbers of 64 bits down.
+    #[inline(always)]
+    pub fn down_long<const BITS: u32>(self, a: Words) -> Words {
+        self.0.avx512f._mm512_srli_epi64::<BITS>(a)
+    }
+
+    /// Product of the lower halves of numbers of 64 bits.
+    #[inline(always)]
+    pub fn multiply_halves(self, a: Words, b: Words) -> Words {
+        self.0.avx512f._mm512_mul_epu32(a, b)
+    }
+
+    /// Product of numbers of 64 bits, modulo 2^64.
+    #[inline(always)]
+    pub fn multiply_long(self, a: Words, b: Words) -> Words {
+        self.0.avx512dq._mm512_mullo_epi64(a, b)
+    }
+
+    /// The lower halves of the numbers of 64 bits of two vectors in turn: those of `even` in even lanes.
+    #[inline(always)]
+    pub fn lower_halves(self, even: Words, odd: Words) -> Words {
+        self.select(0xaaaa, self.0.avx512f._mm512_slli_epi64::<32>(odd), even)
+    }
+
+    /// The same with the upper halves.
+    #[inline(always)]
+    pub fn upper_halves(self, even: Words, odd: Words) -> Words {
+        self.select(0xaaaa, odd, self.down_long::<32>(even))
+    }
+
+    /// Sixteen numbers of 64 bits of which one vector has the even ones and another the odd ones.
+    #[inline(always)]
+    pub fn in_turn(self, [even, odd]: [Words; 2]) -> [u64; LANES] {
+        let isa = self.0.avx512f;
+        let low = isa._mm512_permutex2var_epi64(even, cast([0u64, 8, 1, 9, 2, 10, 3, 11]), odd);
+        let high = isa._mm512_permutex2var_epi64(even, cast([4u64, 12, 5, 13, 6, 14, 7, 15]), odd);
+        cast([low, high])
+    }
+
+    /// Bits of one or the other.
+    #[inline(always)]
+    pub fn exclusive_or(self, a: Words, b: Words) -> Words {
+        self.0.avx512f._mm512_xor_si512(a, b)
+    }
+
     /// Difference, modulo 2^32.
     #[inline(always)]
     pub fn subtract(self, a: Words, b: Words) -> Words {
@@ -263,14 +320,6 @@ impl Wide {
         self.0.avx512f._mm512_inserti64x4::<1>(self.0.avx512f._mm512_castsi256_si512(a), b)
     }
 
-    /// Words of four rows: a quarter of `order` is one column, of which the first two words are taken.
-    #[inline(always)]
-    fn columns_of_rows(self, order: Words, [a, b, c, d]: [Words; 4]) -> Words {
-        let isa = self.0.avx512f;
-        let (low, high) = (isa._mm512_permutex2var_epi32(a, order, b), isa._mm512_permutex2var_epi32(c, order, d));
-        isa._mm512_unpacklo_epi64(low, high)
-    }
-
     /// The first and third quarters of both, and the second and fourth.
     #[inline(always)]
     fn apart(self, low: Words, high: Words) -> [Words; 2] {
@@ -293,21 +342,6 @@ impl Wide {
             *vector = self.quarters([row(i), row(4 + i), row(8 + i), row(12 + i)]);
         }
         self.turn(vectors)
-    }
-
-    /// Four words, at these positions, of sixteen rows as four columns.
-    #[inline(always)]
-    pub fn columns_at(self, places: [u32; 4], row: impl Fn(usize) -> Words) -> [Words; 4] {
-        let [a, b, c, d] = places;
-        let order = cast([a, a + 16, 0, 0, b, b + 16, 0, 0, c, c + 16, 0, 0, d, d + 16, 0, 0]);
-        let mut vectors = [self.splat(0); 4];
-        for (i, vector) in vectors.iter_mut().enumerate() {
-            *vector = self.columns_of_rows(order, [row(4 * i), row(4 * i + 1), row(4 * i + 2), row(4 * i + 3)]);
-        }
-        let [p, q, r, s] = vectors;
-        let ([low, other_low], [high, other_high]) = (self.together(p, q), self.together(r, s));
-        let ([a, b], [c, d]) = (self.apart(low, high), self.apart(other_low, other_high));
-        [a, b, c, d]
     }
 
     /// Sixteen rows of eight words as eight columns.
@@ -366,15 +400,14 @@ mod tests {
     struct Turns(Wide);
 
     impl Kernel for Turns {
-        type Output = ([Words; 4], [Words; 4], [Words; 8], [Words; 8], [Words; LANES]);
+        type Output = ([Words; 4], [Words; 8], [Words; 8], [Words; LANES]);
 
         #[inline(always)]
         fn call(self) -> Self::Output {
             let four = self.0.columns_of_four(|r| cast(row::<4>(r)));
-            let at = self.0.columns_at([3, 0, 15, 9], |r| cast(row::<LANES>(r)));
             let eight = self.0.columns_of_eight(|r| cast(row::<8>(r)));
             let rest = self.0.columns_of_eight(|r| cast(row::<8>(r).map(|word| word + 8)));
-            (four, at, eight, self.0.rows_of_eight(eight), self.0.rows_of_sixteen([eight, rest]))
+            (four, eight, self.0.rows_of_eight(eight), self.0.rows_of_sixteen([eight, rest]))
         }
     }
 
@@ -411,12 +444,9 @@ mod tests {
             eprintln!("skipped: this processor has no AVX-512");
             return;
         };
-        let (four, at, eight, rows, whole) = wide.run(Turns(wide));
+        let (four, eight, rows, whole) = wide.run(Turns(wide));
         let column = |w: usize| -> [u32; LANES] { std::array::from_fn(|r| (100 * r + w) as u32) };
         for (w, words) in four.into_iter().enumerate() {
-            assert_eq!(cast::<Words, [u32; LANES]>(words), column(w));
-        }
-        for (w, words) in [3, 0, 15, 9].into_iter().zip(at) {
             assert_eq!(cast::<Words, [u32; LANES]>(words), column(w));
         }
         for (r, words) in whole.into_iter().enumerate() {

@@ -3,10 +3,13 @@
 use crate::base::address::Direction;
 use crate::base::id::WorkerId;
 use crate::base::time::Now;
-use crate::base::wide::LANES;
+use crate::base::wide::{LANES, Wide};
 use crate::engine::decision::{Decision, FlowState, Reason, Stage, Verdict};
+use crate::engine::flow::Packets;
 use crate::engine::flow::key::mix;
-use crate::packet::{Arrival, Key, KeyBits, Options, Parsed, Rows, Tuple, parse, parse_sixteen};
+use crate::packet::{
+    Arrival, Arrivals, Columns, FEW, Key, KeyBits, Options, Parsed, Rows, Tuple, parse, parse_sixteen,
+};
 
 /// Packets in a full batch.
 pub const BATCH: usize = 64;
@@ -24,6 +27,14 @@ pub struct Batch {
     pub(super) decisions: Box<[Decision; BATCH]>,
     /// Bit i: packet i has another outcome of parsing than a key.
     pub(super) keyless: u64,
+    /// Bit i: the checksum of packet i needs no completion.
+    whole: u64,
+    /// Bit i: packet i is allowed.
+    pub(super) allowed: u64,
+    /// The columns of the keys, by sixteen.
+    columns: Box<[Columns; BATCH / LANES]>,
+    /// Whether the columns are those of all keys.
+    has_columns: bool,
     count: usize,
 }
 
@@ -44,6 +55,10 @@ impl Batch {
             lengths: Box::new([0; BATCH]),
             decisions: Box::new([UNDECIDED; BATCH]),
             keyless: 0,
+            whole: 0,
+            allowed: 0,
+            columns: Box::new([Columns::EMPTY; BATCH / LANES]),
+            has_columns: true,
             count: 0,
         }
     }
@@ -51,7 +66,7 @@ impl Batch {
     /// Forgets the packets, keeps the memory.
     #[inline]
     pub fn clear(&mut self) {
-        (self.count, self.keyless) = (0, 0);
+        (self.count, self.keyless, self.whole, self.has_columns) = (0, 0, 0, true);
     }
 
     /// Packets held.
@@ -79,8 +94,10 @@ impl Batch {
         let key = self.keys.get_mut(at)?;
         self.parsed[at] = parse(frame, direction, options, key, &mut self.quotes[at]);
         self.keyless |= u64::from(self.parsed[at] != Parsed::Key) << at;
+        self.whole |= u64::from(key.has(KeyBits::WHOLE)) << at;
         self.times[at] = now;
         self.lengths[at] = frame.len() as u32;
+        self.has_columns = false;
         self.count += 1;
         Some(at)
     }
@@ -88,33 +105,78 @@ impl Batch {
     /// Parses frames into the next rows, as many as there is room for; the fastest in whole sixteens.
     #[inline]
     pub fn extend(&mut self, frames: &[Arrival<'_>], options: &Options) {
-        for frames in frames.chunks(LANES) {
-            let at = self.count;
-            let rows = (self.keys.get_mut(at..), self.quotes.get_mut(at..), self.parsed.get_mut(at..));
-            let rows = match rows {
-                (Some(keys), Some(quotes), Some(parsed)) => {
-                    keys.first_chunk_mut().zip(quotes.first_chunk_mut()).zip(parsed.first_chunk_mut())
-                }
-                _ => None,
-            };
-            let Some(((keys, quotes), parsed)) = rows else {
-                for frame in frames {
-                    self.add(frame.bytes, frame.direction, frame.time, options);
-                }
-                continue;
-            };
-            self.keyless |= u64::from(parse_sixteen(frames, options, Rows { keys, quotes, parsed })) << at;
-            let columns = self.times.iter_mut().zip(self.lengths.iter_mut()).skip(at);
-            for ((time, length), frame) in columns.zip(frames) {
-                (*time, *length) = (frame.time, frame.bytes.len() as u32);
-            }
-            self.count += frames.len();
+        if self.count + frames.len() > FEW {
+            return self.extend_by_sixteen(frames, options);
         }
+        for frame in frames {
+            self.add(frame.bytes, frame.direction, frame.time, options);
+        }
+    }
+
+    #[inline(never)]
+    fn extend_by_sixteen(&mut self, frames: &[Arrival<'_>], options: &Options) {
+        let first = self.count;
+        if !first.is_multiple_of(LANES) || frames.len() > BATCH - first {
+            for frame in frames {
+                self.add(frame.bytes, frame.direction, frame.time, options);
+            }
+            return;
+        }
+        let (mut outbound, columns) = (0u64, self.times.iter_mut().zip(self.lengths.iter_mut()).skip(first));
+        for (at, ((time, length), frame)) in columns.zip(frames).enumerate() {
+            (*time, *length) = (frame.time, frame.bytes.len() as u32);
+            outbound |= (frame.direction as u64) << at;
+        }
+        for (group, frames) in frames.chunks(LANES).enumerate() {
+            let at = first + group * LANES;
+            let Some((rows, lengths)) = self.rows(at / LANES) else { break };
+            let arrivals = Arrivals { frames, lengths, outbound: (outbound >> (group * LANES)) as u16 };
+            let found = parse_sixteen(arrivals, options, rows);
+            self.keyless |= u64::from(found.keyless) << at;
+            self.whole |= u64::from(found.whole) << at;
+        }
+        self.count += frames.len();
+    }
+
+    /// Rows of a group of sixteen, and the lengths of its frames.
+    #[inline(always)]
+    fn rows(&mut self, group: usize) -> Option<(Rows<'_>, &[u32; LANES])> {
+        let rows = Rows {
+            keys: self.keys.as_chunks_mut().0.get_mut(group)?,
+            quotes: self.quotes.as_chunks_mut().0.get_mut(group)?,
+            parsed: self.parsed.as_chunks_mut().0.get_mut(group)?,
+            columns: self.columns.get_mut(group)?,
+        };
+        Some((rows, self.lengths.as_chunks().0.get(group)?))
+    }
+
+    /// Completes the columns.
+    #[inline]
+    pub(super) fn complete(&mut self) {
+        if !self.has_columns && self.count > FEW && Wide::of_this_processor().is_some() {
+            self.fill_columns();
+        }
+    }
+
+    #[inline(never)]
+    fn fill_columns(&mut self) {
+        for (keys, columns) in self.keys.as_chunks::<LANES>().0.iter().zip(self.columns.iter_mut()) {
+            keys.iter().enumerate().for_each(|(lane, key)| columns.set(lane, key));
+        }
+        self.has_columns = true;
+    }
+
+    /// What the flow table looks at. There are no columns if the packets are few, or the processor cannot work on so many at once.
+    #[inline]
+    pub(super) fn packets(&self) -> Packets<'_> {
+        let is_wide = self.has_columns && self.count > FEW && Wide::of_this_processor().is_some();
+        let columns = if is_wide { &self.columns[..] } else { &[] };
+        Packets { keys: &self.keys[..], columns, times: &self.times[..], lengths: &self.lengths[..] }
     }
 
     /// Keeps the rows whose bits are set, in their order, and takes back the others: frames that other workers own.
     pub fn keep(&mut self, positions: u64) {
-        let (mut count, mut keyless) = (0, 0);
+        let (mut count, mut keyless, mut whole) = (0, 0, 0);
         for at in (0..self.count).filter(|at| positions >> at & 1 == 1) {
             self.keys[count] = self.keys[at];
             self.quotes[count] = self.quotes[at];
@@ -122,9 +184,11 @@ impl Batch {
             self.times[count] = self.times[at];
             self.lengths[count] = self.lengths[at];
             keyless |= (self.keyless >> at & 1) << count;
+            whole |= (self.whole >> at & 1) << count;
             count += 1;
         }
-        (self.count, self.keyless) = (count, keyless);
+        self.has_columns = false;
+        (self.count, self.keyless, self.whole) = (count, keyless, whole);
     }
 
     /// The key of a packet.
@@ -154,6 +218,7 @@ impl Batch {
     pub fn forget_window(&mut self, at: usize) {
         if let Some(key) = self.keys.get_mut(at) {
             key.bits.0 |= KeyBits::NO_WINDOW;
+            self.has_columns = false;
         }
     }
 
@@ -161,6 +226,13 @@ impl Batch {
     #[inline]
     pub fn decision(&self, at: usize) -> Decision {
         self.decisions.get(at).copied().unwrap_or(UNDECIDED)
+    }
+
+    /// One bit for each packet: whether it is allowed, and whether its checksum needs no completion (GW-30). The first means nothing
+    /// before [`Engine::process`](super::Engine::process).
+    #[inline]
+    pub fn outcomes(&self) -> (u64, u64) {
+        (self.allowed, self.whole)
     }
 
     /// The worker whose tables hold the state of a packet's flow: a keyed hash of the unordered address pair, so that both

@@ -30,7 +30,7 @@ use crate::base::site::{ExistingFlows, FragmentMode};
 use crate::base::time::Now;
 use crate::packet::{Fault, Key, KeyBits, Parsed, Passed};
 use flow::tcp::Side;
-use flow::{Again, Allowed, Flows, Packets, Probes};
+use flow::{Again, Allowed, Flows, Probes};
 use fragments::{Fate, Fragments, refused};
 use judge::{Judgement, Standing, Track, judge};
 
@@ -132,8 +132,10 @@ impl Engine {
     /// batch equals the same packets one by one.
     pub fn process<T: Trace>(&mut self, batch: &mut Batch, trace: &mut T) {
         let count = batch.len();
-        self.flows.probe(&batch.keys[..], count, batch.keyless, &mut self.probes);
+        batch.complete();
+        self.flows.probe(batch.packets(), count, batch.keyless, &mut self.probes);
         self.ahead.begin();
+        batch.allowed = 0;
         // Whoever listens wants to hear what the stateless layers say of every packet.
         let may_pass = !T::LISTENS || !self.program.has_stateless;
         let mut at = 0;
@@ -148,6 +150,7 @@ impl Engine {
                 self.now = self.now.at_least(batch.times[at]);
                 let decision = self.decide_one(batch, at, trace);
                 batch.decisions[at] = decision;
+                batch.allowed |= u64::from(decision.verdict() == Verdict::Allow) << at;
                 self.counters.count(batch.keys[at].direction(), decision, batch.lengths[at] as usize);
                 self.program.hits.add(self.worker, decision.rule);
                 at += 1;
@@ -159,10 +162,11 @@ impl Engine {
     /// Passes the packets from `first` on that keep the state of their flow, up to one that does not; returns how many.
     #[inline]
     fn pass(&mut self, batch: &mut Batch, first: usize, count: usize) -> usize {
-        let packets = Packets { keys: &batch.keys[..], times: &batch.times[..], lengths: &batch.lengths[..] };
         let needs_memory = self.program.has_stateless;
+        let packets = batch.packets();
         let (passed, tallies) = self.flows.pass(first, count, &self.probes, packets, &mut self.now, needs_memory);
         batch.decisions[first..first + passed].fill(ESTABLISHED);
+        batch.allowed |= if passed > 0 { u64::MAX >> (BATCH - passed) << first } else { 0 };
         self.counters.count_many(Direction::Inbound, ESTABLISHED, tallies[0]);
         self.counters.count_many(Direction::Outbound, ESTABLISHED, tallies[1]);
         passed

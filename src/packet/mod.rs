@@ -4,6 +4,8 @@
 
 pub mod key;
 
+pub mod columns;
+
 pub mod parse;
 
 mod network;
@@ -24,6 +26,9 @@ pub mod build;
 
 pub use build::{FragmentSpec, PacketSpec, build};
 pub use checksum::internet_checksum;
+pub use columns::Columns;
 pub use key::{Key, KeyBits, Tuple};
-pub use parse::{Arrival, Fault, Options, Parsed, PassList, Passed, Rows, parse, parse_sixteen};
+pub use parse::{
+    Arrival, Arrivals, FEW, Fault, Findings, Options, Parsed, PassList, Passed, Rows, parse, parse_sixteen,
+};
 pub use partial::complete_partial;

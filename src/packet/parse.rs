@@ -4,6 +4,7 @@
 //! string has an outcome, nothing allocates and nothing panics. Fixed-size headers are taken as arrays, so that each field
 //! access is checked when this file is compiled.
 
+use super::columns::Columns;
 use super::key::{Key, KeyBits, Tuple};
 use super::{network, plain, sixteen, transport};
 use crate::base::address::Direction;
@@ -137,6 +138,26 @@ impl Arrival<'_> {
     pub const NOTHING: Arrival<'static> = Arrival { bytes: &[], direction: Direction::Inbound, time: Now(0) };
 }
 
+/// Up to sixteen frames.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrivals<'a, 'f> {
+    /// Each by itself.
+    pub frames: &'a [Arrival<'f>],
+    /// Their bytes, in lanes. Written long before: a vector of words that were written just now is waited for.
+    pub lengths: &'a [u32; LANES],
+    /// Bit i: frame i was received on the downlink.
+    pub outbound: u16,
+}
+
+/// What was found of sixteen frames, one bit for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// It has another outcome than [`Parsed::Key`].
+    pub keyless: u16,
+    /// Its key has [`KeyBits::WHOLE`].
+    pub whole: u16,
+}
+
 /// What sixteen frames are parsed into.
 #[derive(Debug)]
 pub struct Rows<'a> {
@@ -146,25 +167,30 @@ pub struct Rows<'a> {
     pub quotes: &'a mut [Tuple; LANES],
     /// Outcomes.
     pub parsed: &'a mut [Parsed; LANES],
+    /// The columns of the keys, where the processor has AVX-512; elsewhere nobody looks at them.
+    pub columns: &'a mut Columns,
 }
 
-/// So few frames are parsed one by one.
-const FEW: usize = 3;
+/// So few frames are parsed faster by [`parse()`] each.
+pub const FEW: usize = 5;
 
-/// Parses up to sixteen frames, each as [`parse()`] does. Bit i says that frame i has another outcome than [`Parsed::Key`]. Rows
+/// Parses up to sixteen frames, each as [`parse()`] does. Rows
 /// behind the last frame mean nothing afterwards. Cost: the plain ones are parsed at once where the processor has AVX-512; the
 /// others O(headers) each.
 #[inline]
-pub fn parse_sixteen(frames: &[Arrival<'_>], options: &Options, rows: Rows<'_>) -> u16 {
-    let Rows { keys, quotes, parsed } = rows;
-    let wide = if frames.len() <= FEW || options.verify_l4_checksum { None } else { Wide::of_this_processor() };
+pub fn parse_sixteen(arrivals: Arrivals<'_, '_>, options: &Options, rows: Rows<'_>) -> Findings {
+    let Rows { keys, quotes, parsed, columns } = rows;
+    let frames = arrivals.frames;
+    let processor = Wide::of_this_processor();
+    let wide = if options.verify_l4_checksum { None } else { processor };
     let all = if frames.len() < LANES { (1 << frames.len()) - 1 } else { u16::MAX };
-    let mut others = match wide {
-        Some(wide) => all & !sixteen::parse(wide, frames, keys),
-        None => all,
+    let (plain, whole) = match wide {
+        Some(wide) => sixteen::parse(wide, arrivals, keys, columns),
+        None => (0, 0),
     };
+    let mut others = all & !plain;
     parsed.fill(Parsed::Key);
-    let mut keyless = 0;
+    let mut found = Findings { keyless: 0, whole: whole & plain };
     while others != 0 {
         let lane = others.trailing_zeros() as usize % LANES;
         if let Some(&Arrival { bytes, direction, .. }) = frames.get(lane) {
@@ -173,11 +199,15 @@ pub fn parse_sixteen(frames: &[Arrival<'_>], options: &Options, rows: Rows<'_>) 
                 Some(_) => parse_any(bytes, direction, options, key, quote),
                 None => parse(bytes, direction, options, key, quote),
             };
-            keyless |= u16::from(parsed[lane] != Parsed::Key) << lane;
+            found.keyless |= u16::from(parsed[lane] != Parsed::Key) << lane;
+            found.whole |= u16::from(key.has(KeyBits::WHOLE)) << lane;
+            if processor.is_some() {
+                columns.set(lane, key);
+            }
         }
         others &= others - 1;
     }
-    keyless
+    found
 }
 
 /// Parses a frame of any kind. Stands apart so that the loop around the plain ones stays small.

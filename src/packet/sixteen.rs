@@ -5,12 +5,13 @@
 //!           | link | version| fragm. | proto. | src | dst | port| seq  | ack | flags | sum   |
 //!           |      | length |        |        |     |     |     | (UDP length, sum)  |       |
 //! ```
-//! Words of frames become columns, the columns of their keys become rows. All tests are masks with a bit for each frame.
+//! Words of frames become columns, which go out by themselves and as the rows of keys. All tests are masks with a bit for each frame.
 
 use bytemuck::cast;
 
+use super::columns::Columns;
 use super::key::{Key, KeyBits};
-use super::parse::Arrival;
+use super::parse::Arrivals;
 use super::plain::{HEADERS, LINK, NETWORK};
 use super::transport::{SYN, protocol, window_scale};
 use crate::base::wide::{Kernel, LANES, Wide, Words};
@@ -48,16 +49,23 @@ const fn positions(row: [u32; 8]) -> [u32; LANES] {
     words
 }
 
-/// Writes the keys of up to sixteen frames. Bit i says whether frame i is plain; what is written for others means nothing.
+/// Writes the keys of up to sixteen frames, and the columns of those. Returns one bit for each: whether it is plain, and whether its
+/// checksum is [`KeyBits::WHOLE`]. What is written and said of others than plain ones means nothing.
 #[inline]
-pub(super) fn parse(wide: Wide, frames: &[Arrival<'_>], keys: &mut [Key; LANES]) -> u16 {
-    wide.run(Parse { wide, frames, keys })
+pub(super) fn parse(
+    wide: Wide,
+    arrivals: Arrivals<'_, '_>,
+    keys: &mut [Key; LANES],
+    columns: &mut Columns,
+) -> (u16, u16) {
+    wide.run(Parse { wide, arrivals, keys, columns })
 }
 
 struct Parse<'a, 'f> {
     wide: Wide,
-    frames: &'a [Arrival<'f>],
+    arrivals: Arrivals<'a, 'f>,
     keys: &'a mut [Key; LANES],
+    columns: &'a mut Columns,
 }
 
 #[inline(always)]
@@ -66,20 +74,19 @@ fn piece<const N: usize>(bytes: &[u8; HEADERS], at: usize) -> [u8; N] {
 }
 
 impl Kernel for Parse<'_, '_> {
-    type Output = u16;
+    type Output = (u16, u16);
 
     #[inline(always)]
-    fn call(self) -> u16 {
-        let Parse { wide, frames, keys } = self;
-        // By frame: bytes from the transport header on, and the side it was received on in the highest bit.
-        let (mut chunks, mut rooms) = ([&NOTHING; LANES], [0; LANES]);
-        for ((chunk, room), frame) in chunks.iter_mut().zip(&mut rooms).zip(frames) {
+    fn call(self) -> (u16, u16) {
+        let Parse { wide, arrivals: Arrivals { frames, lengths, outbound }, keys, columns: written } = self;
+        let mut chunks = [&NOTHING; LANES];
+        for (chunk, frame) in chunks.iter_mut().zip(frames) {
             if let Some(bytes) = frame.bytes.first_chunk() {
                 *chunk = bytes;
-                *room = (frame.bytes.len() - LINK - NETWORK) as u32 & !(1 << 31) | (frame.direction as u32) << 31;
             }
         }
-        let rooms: Words = cast(rooms);
+        // Bytes from the transport header on; what is too short has no header.
+        let rooms = wide.subtract(cast(*lengths), wide.splat((LINK + NETWORK) as u32));
         let columns = wide.columns_of_eight(|i| cast(piece::<32>(chunks[i], 10)));
         let [link, version, fragment, transport, src, dst, ports, _] = columns;
         let [seq, ack, control, sum] = wide.columns_of_four(|i| cast(piece::<16>(chunks[i], 38)));
@@ -95,7 +102,7 @@ impl Kernel for Parse<'_, '_> {
         let is_plain = wide.is(wide.only(link, 0xffff_0000), 0x0008_0000)
             & wide.is(wide.only(version, 0xff), 0x45)
             & !wide.has(fragment, 0xff3f_0000)
-            & wide.at_most(length, wide.only(rooms, !(1 << 31)))
+            & wide.at_most(length, rooms)
             // Ten halves, of which the first is not 0: one carry at most.
             & wide.is(wide.halves(header_sum), 0xffff);
         let offset = wide.down::<2>(wide.only(control, 0xf0));
@@ -115,12 +122,21 @@ impl Kernel for Parse<'_, '_> {
         let facts =
             wide.or(wide.or(number, flags), wide.splat(u32::from(Key::NO_SCALE) << 24 | KeyBits::in_word(KeyBits::L4)));
         let facts = wide.or(facts, wide.keep(is_whole, wide.splat(KeyBits::in_word(KeyBits::WHOLE))));
-        let is_outbound = wide.has(rooms, 1 << 31);
-        let facts = wide.or(facts, wide.keep(is_outbound, wide.splat(KeyBits::in_word(KeyBits::OUTBOUND))));
+        let facts = wide.or(facts, wide.keep(outbound, wide.splat(KeyBits::in_word(KeyBits::OUTBOUND))));
         let window = wide.keep(is_tcp, wide.only(wide.reverse(control), 0xffff));
         let rest = wide.or(window, wide.up::<16>(wide.subtract(length, header_length)));
         let (seq, ack) = (wide.keep(is_tcp, second), wide.keep(is_tcp, wide.reverse(ack)));
-        let rows = wide.rows_of_eight([src, dst, wide.reverse_halves(ports), facts, seq, ack, rest, rest]);
+        let ports = wide.reverse_halves(ports);
+        *written = Columns {
+            src: cast(src),
+            dst: cast(dst),
+            ports: cast(ports),
+            facts: cast(facts),
+            seq: cast(seq),
+            ack: cast(ack),
+            rest: cast(rest),
+        };
+        let rows = wide.rows_of_eight([src, dst, ports, facts, seq, ack, rest, rest]);
         let (first, second): (Words, Words) = (cast(positions(Wide::FIRST)), cast(positions(Wide::SECOND)));
         for (pair, row) in rows.into_iter().enumerate() {
             let at = pair / 4 * 8 + pair % 4;
@@ -135,7 +151,7 @@ impl Kernel for Parse<'_, '_> {
             }
             syns &= syns - 1;
         }
-        is_plain
+        (is_plain, is_whole)
     }
 }
 
@@ -151,7 +167,7 @@ mod tests {
     use super::*;
     use crate::base::address::Direction;
     use crate::base::time::Now;
-    use crate::packet::parse::{Rows, parse_sixteen};
+    use crate::packet::parse::{Arrival, Findings, Rows, parse_sixteen};
     use crate::packet::{Options, PacketSpec, Parsed, Tuple, build, parse as parse_one};
 
     /// Frames of every kind that the parsers tell apart, and each of them with every bit of its headers turned, cut and padded.
@@ -199,15 +215,32 @@ mod tests {
                         group.iter().map(|bytes| Arrival { bytes, direction, time: Now(0) }).collect();
                     let (mut keys, mut quotes, mut parsed) =
                         ([Key::EMPTY; LANES], [Tuple::default(); LANES], [Parsed::Key; LANES]);
-                    let rows = Rows { keys: &mut keys, quotes: &mut quotes, parsed: &mut parsed };
-                    let keyless = parse_sixteen(&arrivals, &options, rows);
+                    let (mut columns, mut expected) = (Columns::EMPTY, Columns::EMPTY);
+                    let rows =
+                        Rows { keys: &mut keys, quotes: &mut quotes, parsed: &mut parsed, columns: &mut columns };
+                    let mut lengths = [7; LANES];
+                    lengths.iter_mut().zip(group).for_each(|(length, frame)| *length = frame.len() as u32);
+                    let outbound = if direction == Direction::Outbound { u16::MAX } else { 0 };
+                    let arrivals = Arrivals { frames: &arrivals, lengths: &lengths, outbound };
+                    let Findings { keyless, whole } = parse_sixteen(arrivals, &options, rows);
                     for (i, frame) in group.iter().enumerate() {
                         let (mut key, mut quote) = (Key::EMPTY, Tuple::default());
                         let alone = parse_one(frame, direction, &options, &mut key, &mut quote);
                         assert_eq!((parsed[i], keys[i]), (alone, key), "{frame:02x?}");
                         assert_eq!(keyless >> i & 1 == 1, alone != Parsed::Key);
+                        assert_eq!(whole >> i & 1 == 1, key.has(KeyBits::WHOLE));
+                        expected.set(i, &key);
+                        (expected.facts[i], columns.facts[i]) = (expected.facts[i] << 8, columns.facts[i] << 8);
                         let is_plain = alone == Parsed::Key && key.vlan == [Key::NO_VLAN; 2];
                         if is_plain { plain += 1 } else { others += 1 }
+                    }
+                    let lanes = 0..group.len();
+                    let seen = |columns: &Columns| {
+                        let Columns { src, dst, ports, facts, seq, ack, rest } = columns;
+                        [src, dst, ports, facts, seq, ack, rest].map(|column| column[lanes.clone()].to_vec())
+                    };
+                    if Wide::of_this_processor().is_some() {
+                        assert_eq!(seen(&columns), seen(&expected));
                     }
                 }
             }

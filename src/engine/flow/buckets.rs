@@ -9,13 +9,14 @@
 //! to a line of fifteen, under one in a hundred lives away from home.
 
 use core::arch::x86_64::__m128i;
+use std::hint::select_unpredictable;
 
-use bytemuck::{Pod, Zeroable, cast};
+use bytemuck::{Pod, Zeroable, cast, cast_ref};
 use pulp::core_arch::x86::Sse2;
 
 use crate::base::pages::Pages;
 use crate::base::prefetch::prefetch;
-use crate::base::wide::Wide;
+use crate::base::wide::{Wide, Words};
 
 /// Words of a line, the first of which counts.
 const WORDS: usize = 16;
@@ -39,12 +40,6 @@ impl Line {
         let is_it = |words| sse2._mm_cmpeq_epi32(sse2._mm_and_si128(words, mask), wanted);
         let (low, high) = (sse2._mm_packs_epi32(is_it(a), is_it(b)), sse2._mm_packs_epi32(is_it(c), is_it(d)));
         sse2._mm_movemask_epi8(sse2._mm_packs_epi16(low, high)) as u32 & !1
-    }
-
-    /// The same by fewer instructions.
-    #[inline(always)]
-    fn matches_at_once(&self, wide: Wide, mask: u32, wanted: u32) -> u32 {
-        u32::from(wide.is(wide.only(cast(self.words), mask), wanted)) & !1
     }
 }
 
@@ -161,25 +156,54 @@ impl View<'_> {
         }
     }
 
-    /// The slot of the first entry with this hash's tag in its home bucket, or else `none`.
+    /// The slot of the first entry with this hash's tag in its home bucket, or else `none`; and whether there may be another one with
+    /// this home: in the bucket, or, if there is none in it, elsewhere.
     #[inline(always)]
-    pub fn candidate(&self, hash: u64, none: u32) -> u32 {
-        self.candidate_by(hash, none, Line::matches)
-    }
-
-    /// The same by fewer instructions.
-    #[inline(always)]
-    pub fn candidate_at_once(&self, wide: Wide, hash: u64, none: u32) -> u32 {
-        self.candidate_by(hash, none, |line, mask, wanted| line.matches_at_once(wide, mask, wanted))
+    pub fn candidate(&self, hash: u64, none: u32) -> (u32, bool) {
+        let Some(line) = self.lines.get(home(self.lines.len(), hash)) else { return (none, false) };
+        self.chosen(line, line.matches(self.tags, tag(self.tags, hash)), none)
     }
 
     #[inline(always)]
-    fn candidate_by(&self, hash: u64, none: u32, matches: impl Fn(&Line, u32, u32) -> u32) -> u32 {
-        let Some(line) = self.lines.get(home(self.lines.len(), hash)) else { return none };
-        let found = matches(line, self.tags, tag(self.tags, hash));
-        // Without a match 32 bits count as zero: the first word is looked at and not used.
+    fn chosen(&self, line: &Line, found: u32, none: u32) -> (u32, bool) {
+        // Without a match 32 bits count as zero: the first word tells whether somebody lives elsewhere.
         let word = line.words[found.trailing_zeros() as usize % WORDS];
-        if found == 0 { none } else { word & !self.tags }
+        let others = select_unpredictable(found == 0, word, found & found.wrapping_sub(1));
+        (select_unpredictable(found == 0, none, word & !self.tags), others != 0)
+    }
+
+    /// The home buckets of sixteen hashes, of those in even lanes and those in odd ones.
+    #[inline(always)]
+    pub fn homes(&self, wide: Wide, [even, odd]: [Words; 2]) -> Words {
+        let count = wide.splat_long(self.lines.len() as u64);
+        let even = wide.multiply_halves(wide.down_long::<32>(even), count);
+        let odd = wide.multiply_halves(wide.down_long::<32>(odd), count);
+        wide.upper_halves(even, odd)
+    }
+
+    /// The tags of sixteen hashes.
+    #[inline(always)]
+    pub fn tags(&self, wide: Wide, [even, odd]: [Words; 2]) -> Words {
+        let tags = wide.only(wide.lower_halves(even, odd), self.tags);
+        wide.select(wide.is(tags, 0), wide.splat(self.tags & self.tags.wrapping_neg()), tags)
+    }
+
+    /// Fetches a bucket.
+    #[inline(always)]
+    pub fn prefetch_at(&self, home: u32) {
+        if let Some(line) = self.lines.get(home as usize) {
+            prefetch(line);
+        }
+    }
+
+    /// The same for a tag and a home bucket, by fewer instructions.
+    #[inline(always)]
+    pub fn candidate_at(&self, wide: Wide, home: u32, tag: u32, none: u32) -> (u32, bool) {
+        let Some(line) = self.lines.get(home as usize) else { return (none, false) };
+        // By reference: a copy would be written and waited for.
+        let words: &Words = cast_ref(line);
+        let found = u32::from(wide.is(wide.only(*words, self.tags), tag)) & !1;
+        self.chosen(line, found, none)
     }
 
     /// The first slot with this hash's tag that `is_it` accepts. Cost: one line, and one more for each that was full.
@@ -211,6 +235,22 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
+    struct Candidate<'a> {
+        wide: Wide,
+        view: View<'a>,
+        home: u32,
+        tag: u32,
+    }
+
+    impl crate::base::wide::Kernel for Candidate<'_> {
+        type Output = (u32, bool);
+
+        #[inline(always)]
+        fn call(self) -> (u32, bool) {
+            self.view.candidate_at(self.wide, self.home, self.tag, u32::MAX)
+        }
+    }
+
     /// Buckets against a map, with hashes that share homes and tags.
     #[test]
     fn slots_are_found_by_their_hash_until_they_are_taken_out() {
@@ -235,6 +275,16 @@ mod tests {
                         let hash = held.get(&slot);
                         let found = buckets.view().find(*hash.unwrap_or(&dice), |found| found == slot);
                         assert_eq!(found, hash.map(|_| slot), "capacity {capacity} step {step}");
+                        let Some(&hash) = hash else { continue };
+                        let (view, none) = (buckets.view(), u32::MAX);
+                        let (likely, has_others) = view.candidate(hash, none);
+                        assert!(likely != none || has_others, "nobody is only where nobody is anywhere");
+                        assert!(likely == none || held.contains_key(&likely));
+                        if let Some(wide) = Wide::of_this_processor() {
+                            let (home, tag) = (home(view.lines.len(), hash), tag(view.tags, hash));
+                            let at_once = wide.run(Candidate { wide, view, home: home as u32, tag });
+                            assert_eq!(at_once, (likely, has_others));
+                        }
                     }
                 }
             }

@@ -5,36 +5,55 @@
 
 use std::hint::select_unpredictable;
 
-use super::key::FlowKey;
-use super::sixteen::{Find, Pass, Passed};
+use super::entry::Entry;
+use super::key::{Beyond, FlowKey, Plain, flow_of};
+use super::sixteen::{Ends, Find, Pass, Passed};
 use super::state::State;
 use super::table::{NIL, Row};
 use super::tcp::{self, Segment, Side, Transition, flag};
-use super::{Allowed, Flows, Look, Opening, tuple_of};
+use super::{Allowed, Flows, Look, Opening};
 use crate::base::time::Now;
 use crate::base::wide::{LANES, Wide};
 use crate::engine::batch::BATCH;
 use crate::engine::counters::Tally;
 use crate::engine::decision::Reason;
-use crate::packet::{Key, KeyBits, Tuple};
+use crate::packet::{Columns, FEW, Key, KeyBits, Tuple};
 
-/// One row per packet of a burst. Allocated once.
+/// Groups of packets that are worked on at once.
+pub(super) const GROUPS: usize = BATCH / LANES;
+
+/// Where the flows of a burst are: what is found of each packet. Allocated once.
 #[derive(Debug)]
 pub struct Probes {
-    rows: Box<[Row; BATCH]>,
-    /// The slots of the rows.
-    slots: [u32; BATCH],
-    /// One bit per row: the sender is the lower end.
-    lows: u64,
-    /// One bit per row: the packet belongs to no flow that was there.
-    news: u64,
-    /// Insertions and removals in the table when the rows were filled.
+    /// The keys of the flows, where they are found sixteen at once.
+    pub(super) ends: Box<[Ends; GROUPS]>,
+    /// The keys of the flows among them that are found one by one, in the order of the packets.
+    pub(super) rows: Box<[Row; BATCH]>,
+    /// Where the flow is likely to be, expired or not: one with its tag. Or [`NIL`], then there is none.
+    pub(super) slots: Box<[[u32; LANES]; GROUPS]>,
+    pub(super) hashes: Box<[u64; BATCH]>,
+    /// One bit per packet: the sender is the lower end.
+    pub(super) lows: u64,
+    /// One bit per packet: it can belong to a flow by its own key.
+    pub(super) keyed: u64,
+    /// One bit per packet: it belongs to no flow that was there.
+    pub(super) news: u64,
+    /// Insertions and removals in the table when all this was filled in.
     changes: u64,
 }
 
 impl Default for Probes {
     fn default() -> Probes {
-        Probes { rows: Box::new([Row::EMPTY; BATCH]), slots: [NIL; BATCH], lows: 0, news: 0, changes: 0 }
+        Probes {
+            ends: Box::new([Ends::NONE; GROUPS]),
+            rows: Box::new([Row::EMPTY; BATCH]),
+            slots: Box::new([[NIL; LANES]; GROUPS]),
+            hashes: Box::new([0; BATCH]),
+            lows: 0,
+            keyed: 0,
+            news: 0,
+            changes: 0,
+        }
     }
 }
 
@@ -43,14 +62,13 @@ impl Default for Probes {
 pub struct Packets<'a> {
     /// What was parsed.
     pub keys: &'a [Key],
+    /// The same by sixteen, the last ones with anything in the lanes that are left; or nothing, then packets are looked at one by one.
+    pub columns: &'a [Columns],
     /// When they came.
     pub times: &'a [Now],
     /// Bytes on the wire, without frame check sequence.
     pub lengths: &'a [u32],
 }
-
-/// Bits of a key whose packets are looked at one by one.
-pub(super) const APART: u8 = KeyBits::FIRST_FRAGMENT | KeyBits::LATER_FRAGMENT | KeyBits::QUOTE;
 
 /// Bit 16 x side + [`super::entry::Entry::doing`]: a segment that is nothing but an ACK keeps the state of a flow that does this, and
 /// the flow is not half-open.
@@ -90,75 +108,123 @@ const fn is_ack(flags: u8) -> bool {
     flags & (flag::FIN | flag::SYN | flag::RST | flag::ACK) == flag::ACK
 }
 
-/// So few packets are looked at one by one.
-const FEW: usize = 3;
+/// The hash of the flow of a packet of any kind, and whether its sender is the lower end.
+#[inline(never)]
+fn hash_of_any(key: &Key, seed: [u64; 2]) -> Option<(u64, bool)> {
+    flow_of(key).map(|(flow_key, is_low)| (flow_key.hash(seed), is_low))
+}
 
-/// The row of a packet, not aimed yet.
-#[inline(always)]
-pub(super) fn row_of(key: &Key, has_key: bool) -> Row {
-    match FlowKey::of(&tuple_of(key)) {
-        Some((flow_key, is_low)) if has_key && !key.has(APART) => Row::of(flow_key, is_low),
-        _ => Row::EMPTY,
-    }
+/// Whether an entry is the flow of a packet of any kind.
+#[inline(never)]
+fn is_of_any(entry: &Entry, beyond: Option<&Beyond>, key: &Key) -> bool {
+    flow_of(key).is_some_and(|(flow_key, _)| {
+        entry.resembles(&flow_key) && (!flow_key.is_v6() || beyond == Some(&flow_key.beyond))
+    })
 }
 
 impl Probes {
-    /// Whether a packet of the burst had no flow when the rows were filled: a guess for later.
+    /// Whether a packet of the burst had no flow when it began: a guess for later.
     #[inline]
     pub fn is_new(&self, at: usize) -> bool {
         self.news >> (at % BATCH) & 1 == 1
+    }
+
+    #[inline]
+    fn has_key(&self, at: usize) -> bool {
+        at < BATCH && self.keyed >> at & 1 == 1
+    }
+
+    #[inline]
+    fn slot(&self, at: usize) -> u32 {
+        self.slots.as_flattened().get(at).copied().unwrap_or(NIL)
     }
 }
 
 impl Flows {
     /// Finds the flows of the first `count` packets of a burst, [`BATCH`] at most. Nothing changes. Bit i of `keyless` says that
-    /// packet i has no key. Keys behind those may be anything; they are there so that sixteen can be worked on at once.
+    /// packet i has no key.
     #[inline]
-    pub fn probe(&mut self, keys: &[Key], count: usize, keyless: u64, probes: &mut Probes) {
+    pub fn probe(&mut self, packets: Packets<'_>, count: usize, keyless: u64, probes: &mut Probes) {
+        let Packets { keys, columns, .. } = packets;
         let count = count.min(keys.len()).min(BATCH);
-        let Probes { rows, slots, lows, news, changes } = probes;
-        *changes = self.table.changes();
+        probes.changes = self.table.changes();
+        self.table.begin();
         match Wide::of_this_processor() {
-            Some(wide) if count > FEW && keys.len().is_multiple_of(LANES) => {
-                let (table, rows, slots) = (&mut self.table, &mut rows[..], &mut slots[..]);
-                (*lows, *news) = wide.run(Find { wide, table, keys, keyless, count, rows, slots });
+            Some(wide) if count <= LANES * columns.len() => {
+                wide.run(Find { wide, table: &self.table, keys, columns, keyless, count, probes });
             }
-            _ => {
-                (*lows, *news) = (0, 0);
-                for (at, (row, key)) in rows.iter_mut().zip(keys).enumerate().take(count) {
-                    *row = row_of(key, keyless >> at & 1 == 0);
-                    *lows |= u64::from(row.is_low()) << at;
-                    self.table.aim(row);
-                }
-                self.table.locate(&mut rows[..count]);
-                for (at, (row, slot)) in rows.iter().zip(slots).enumerate().take(count) {
-                    *slot = row.slot;
-                    *news |= row.is_new() << at;
-                }
-            }
+            _ => self.find_one_by_one(keys, count, keyless, probes),
         }
     }
 
-    /// The slot of a row, as the packets before it have left the table.
+    /// One phase per load, over all packets, so that the cache misses of a burst overlap.
+    #[inline(always)]
+    fn find_one_by_one(&mut self, keys: &[Key], count: usize, keyless: u64, probes: &mut Probes) {
+        let (buckets, seed) = self.table.hashing();
+        let (mut lows, mut keyed, mut unsure, mut news) = (0u64, 0u64, 0u64, 0u64);
+        for (at, (key, hash)) in keys.iter().zip(probes.hashes.iter_mut()).enumerate().take(count) {
+            let found = match Plain::of(key) {
+                Some(plain) => Some((plain.hash(seed), plain.is_low)),
+                None => hash_of_any(key, seed),
+            };
+            if let Some((found, is_low)) = found.filter(|_| keyless >> at & 1 == 0) {
+                *hash = found;
+                buckets.prefetch(found);
+                lows |= u64::from(is_low) << at;
+                keyed |= 1 << at;
+            }
+        }
+        let slots = probes.slots.as_flattened_mut();
+        for (at, (slot, &hash)) in slots.iter_mut().zip(probes.hashes.iter()).enumerate().take(count) {
+            *slot = NIL;
+            if keyed >> at & 1 == 0 {
+                continue;
+            }
+            let (found, has_others) = buckets.candidate(hash, NIL);
+            *slot = found;
+            self.table.fetch(found, keys.get(at).is_some_and(|key| key.has(KeyBits::V6)));
+            unsure |= u64::from(has_others) << at;
+            news |= u64::from(found == NIL) << at;
+        }
+        while unsure != 0 {
+            let at = unsure.trailing_zeros() as usize % BATCH;
+            let flow_key = keys.get(at).and_then(flow_of).map(|found| found.0);
+            slots[at] = flow_key.and_then(|key| self.table.find_by_hash(&key, probes.hashes[at])).unwrap_or(NIL);
+            news = news & !(1 << at) | u64::from(slots[at] == NIL) << at;
+            unsure &= unsure - 1;
+        }
+        (probes.lows, probes.keyed, probes.news) = (lows, keyed, news);
+    }
+
+    /// The slot of a packet's flow, as the packets before it have left the table.
     #[inline]
-    fn slot_of(&self, probes: &Probes, row: &Row) -> u32 {
-        let is_right = match row.slot {
-            _ if probes.changes == self.table.changes() => true,
-            NIL => !self.table.is_recent(row.hash, probes.changes),
-            slot => self.table.holds(slot, &row.key()),
+    fn slot_of(&self, at: usize, probes: &Probes, flow_key: &FlowKey) -> u32 {
+        let (slot, hash) = (probes.slot(at), probes.hashes.get(at).copied().unwrap_or(0));
+        let is_fresh = probes.changes == self.table.changes();
+        let is_right = match slot {
+            NIL => is_fresh || !self.table.is_recent(hash, probes.changes),
+            _ => self.table.holds(slot, flow_key),
         };
         if is_right {
-            return row.slot;
+            return slot;
         }
-        self.table.find_by_hash(&row.key(), row.hash).unwrap_or(NIL)
+        self.table.find_by_hash(flow_key, hash).unwrap_or(NIL)
     }
 
-    /// What a packet begins if it is allowed, where its row says that it belongs to no flow, dead or alive; `None` leaves it to
+    /// What a packet begins if it is allowed, where it was found to belong to no flow, dead or alive; `None` leaves it to
     /// [`Flows::look_probed`].
     #[inline]
     pub fn opening(&self, at: usize, probes: &Probes, key: &Key) -> Option<Opening> {
-        let row = probes.rows.get(at).filter(|row| row.has_key() && row.slot == NIL)?;
-        if self.slot_of(probes, row) == NIL { self.opening_of(key) } else { None }
+        if !probes.has_key(at) || probes.slot(at) != NIL {
+            return None;
+        }
+        let hash = *probes.hashes.get(at)?;
+        let is_fresh = probes.changes == self.table.changes();
+        if is_fresh || !self.table.is_recent(hash, probes.changes) {
+            return self.opening_of(key);
+        }
+        let (flow_key, _) = flow_of(key)?;
+        if self.table.find_by_hash(&flow_key, hash).is_none() { self.opening_of(key) } else { None }
     }
 
     /// Makes the flow that [`Flows::opening`] has told of. The error is the reason to deny its packet after all (GW-24).
@@ -171,18 +237,18 @@ impl Flows {
         opening: Opening,
         allowed: Allowed,
     ) -> Result<(), Reason> {
-        let Some(row) = probes.rows.get(at) else { return Ok(()) };
-        let flow = self.fresh(key, row.key(), row.is_low(), opening, allowed.now);
-        self.insert(flow, allowed, Some(row.hash))
+        let (Some((flow_key, is_low)), Some(&hash)) = (flow_of(key), probes.hashes.get(at)) else { return Ok(()) };
+        let flow = self.fresh(key, flow_key, is_low, opening, allowed.now);
+        self.insert(flow, allowed, Some(hash))
     }
 
-    /// As [`Flows::look`], for the packet in a row of the burst.
+    /// As [`Flows::look`], for a packet of the burst.
     #[inline]
     pub fn look_probed(&self, at: usize, probes: &Probes, key: &Key, quote: &Tuple, now: Now) -> Look {
-        match probes.rows.get(at) {
-            Some(row) if row.has_key() => {
-                let slot = self.slot_of(probes, row);
-                self.look_at(key, row.key(), row.is_low(), self.table.live(slot, now), now)
+        match flow_of(key) {
+            Some((flow_key, is_low)) if probes.has_key(at) => {
+                let slot = self.slot_of(at, probes, &flow_key);
+                self.look_at(key, flow_key, is_low, self.table.live(slot, now), now)
             }
             _ => self.look(key, quote, now),
         }
@@ -206,12 +272,11 @@ impl Flows {
         needs_memory: bool,
     ) -> (usize, [Tally; 2]) {
         let count = count.min(packets.keys.len());
-        let is_fresh = probes.changes == self.table.changes();
         let (mut at, mut tallies) = (first, [Tally::default(); 2]);
         while at < count {
             let mut end = count;
             if count - at > FEW
-                && let Some((wide, passed)) = self.pass_at_once(at, count, probes, packets, *now, needs_memory)
+                && let Some((left, passed)) = self.pass_at_once(at, count, probes, packets, *now, needs_memory)
             {
                 tallies.iter_mut().zip(passed.tallies).for_each(|(sum, tally)| sum.add(tally));
                 (at, *now) = (at + passed.count, passed.now);
@@ -221,13 +286,9 @@ impl Flows {
                 if passed.count > 0 {
                     continue;
                 }
-                end = count.min(at + wide);
+                end = count.min(at + left);
             }
-            let passed = if is_fresh {
-                self.pass_while::<true>(at, end, probes, packets, now, needs_memory)
-            } else {
-                self.pass_while::<false>(at, end, probes, packets, now, needs_memory)
-            };
+            let passed = self.pass_while(at, end, probes, packets, now, needs_memory);
             tallies.iter_mut().zip(passed.1).for_each(|(sum, tally)| sum.add(tally));
             at += passed.0;
             if at < end {
@@ -250,9 +311,10 @@ impl Flows {
         needs_memory: bool,
     ) -> Option<(usize, Passed)> {
         let wide = Wide::of_this_processor()?;
-        let base = at.min(packets.keys.len().checked_sub(LANES)?);
-        let end = count.min(base + LANES);
-        let lanes = (u32::MAX << (at - base) & !(u32::MAX << (end - base))) as u16;
+        let group = at / LANES;
+        let first = group * LANES;
+        let end = count.min(first + LANES);
+        let lanes = (u32::MAX << (at - first) & !(u32::MAX << (end - first))) as u16;
         let is_fresh = probes.changes == self.table.changes();
         let (limit, epoch) = (self.revalidate_before, self.epoch);
         let (entries, _, timeouts) = self.table.parts();
@@ -260,12 +322,12 @@ impl Flows {
             wide,
             entries,
             timeouts,
-            rows: probes.rows.get(base..)?.first_chunk()?,
-            slots: probes.slots.get(base..)?.first_chunk()?,
-            lows: (probes.lows >> base) as u16,
-            keys: packets.keys.get(base..)?.first_chunk()?,
-            times: packets.times.get(base..)?.first_chunk()?,
-            lengths: packets.lengths.get(base..)?.first_chunk()?,
+            ends: probes.ends.get(group)?,
+            slots: probes.slots.get(group)?,
+            lows: (probes.lows >> first) as u16,
+            columns: packets.columns.get(group)?,
+            times: packets.times.as_chunks().0.get(group)?,
+            lengths: packets.lengths.as_chunks().0.get(group)?,
             lanes,
             now,
             epoch,
@@ -276,9 +338,8 @@ impl Flows {
         Some((end - at, wide.run(pass)))
     }
 
-    /// With `FRESH` the slots of all rows are right; otherwise an earlier packet of the burst may have ended a flow, and another one
-    /// may be in its slot.
-    fn pass_while<const FRESH: bool>(
+    #[inline(always)]
+    fn pass_while(
         &mut self,
         first: usize,
         count: usize,
@@ -292,22 +353,24 @@ impl Flows {
         // Of one length, so that no position is checked more than once.
         let count = count.min(packets.keys.len()).min(BATCH);
         let (keys, times, lengths) = (&packets.keys[..count], &packets.times[..count], &packets.lengths[..count]);
-        let rows = &probes.rows[..count];
+        let slots = &probes.slots.as_flattened()[..count];
         let (mut at, mut latest, mut tallies) = (first, *now, [Tally::default(); 2]);
         while at < count {
-            let (row, key) = (&rows[at], &keys[at]);
-            let Some(entry) = entries.get_mut(row.slot as usize) else { break };
-            let is_it = FRESH
-                || (entry.resembles(&row.key())
-                    && (!row.key().is_v6() || beyond.get(row.slot as usize) == Some(&row.key().beyond)));
+            let (slot, key, is_low) = (slots[at] as usize, &keys[at], probes.lows >> at & 1 == 1);
+            let Some(entry) = entries.get_mut(slot) else { break };
+            // The flow in the slot is the packet's own.
+            let is_it = match Plain::of(key) {
+                Some(plain) => entry.is_of(plain.ends, plain.rest),
+                None => is_of_any(entry, beyond.get(slot), key),
+            };
             if !is_it
                 || entry.epoch() < limit
                 || entry.is_groups_only()
-                || (needs_memory && !entry.remembers(row.is_low(), key.direction(), epoch))
+                || (needs_memory && !entry.remembers(is_low, key.direction(), epoch))
             {
                 break;
             }
-            let (side, doing) = (entry.side(row.is_low()), entry.doing() % 16);
+            let (side, doing) = (entry.side(is_low), entry.doing() % 16);
             let is_tcp = key.protocol == 6;
             let acks = if is_ack(key.tcp_flags) { ACK_KEEPS } else { 0 };
             let keeps = select_unpredictable(is_tcp, acks, OTHERS_KEEP) >> (side as usize * 16 + doing) & 1;
@@ -335,13 +398,13 @@ impl Flows {
     /// to log, so that the next ones like it need not be asked about. Only where the flow's key holds all that rules look at.
     #[inline]
     pub fn remember(&mut self, at: usize, probes: &Probes, key: &Key) {
-        let Some(row) = probes.rows.get(at).filter(|row| row.has_key()) else { return };
-        if !matches!(key.protocol, 6 | 17 | 132) {
+        if !probes.has_key(at) || !matches!(key.protocol, 6 | 17 | 132) {
             return;
         }
-        let (slot, epoch) = (self.slot_of(probes, row), self.epoch);
+        let Some((flow_key, is_low)) = flow_of(key) else { return };
+        let (slot, epoch) = (self.slot_of(at, probes, &flow_key), self.epoch);
         if let Some(entry) = self.table.entry_mut(slot) {
-            entry.remember(row.is_low(), key.direction(), epoch);
+            entry.remember(is_low, key.direction(), epoch);
         }
     }
 }

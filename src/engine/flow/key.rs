@@ -1,6 +1,7 @@
 //! A packet's tuple in, the key of its flow and its keyed hash out: the same for both directions.
 
-use crate::packet::Tuple;
+use crate::base::wide::{Wide, Words};
+use crate::packet::{Key, KeyBits, Tuple};
 
 /// Identifies a flow whichever way its packets go: the two ends ordered, ports included where the protocol has them.
 ///
@@ -123,17 +124,115 @@ impl FlowKey {
         (self.kind >> 8) as u8 & IS_V6 != 0
     }
 
-    /// Keyed hash: the seed is random, so that nobody outside can aim at one bucket.
+    /// Keyed hash: the seed is random, so that nobody outside can aim at one bucket. A universal hash, the NH of UMAC (RFC 4418, 5.2.2),
+    /// of the four words that an IPv4 flow has, then every bit brought to every other.
     #[inline]
     pub fn hash(&self, seed: [u64; 2]) -> u64 {
-        let mut key = seed[0];
-        if self.is_v6() {
-            let [low, high, middle] = self.beyond;
-            key = mix(mix(low ^ seed[0], high ^ seed[1]) ^ middle, seed[1]);
-        }
         let rest = u64::from(self.ports) | u64::from(self.kind) << 32;
-        mix(mix(self.ends ^ key, rest ^ seed[1]), seed[0])
+        let sum = sum_of(self.ends, rest, seed);
+        if !self.is_v6() {
+            return finish(sum);
+        }
+        let [low, high, middle] = self.beyond;
+        finish(sum ^ mix(mix(low ^ seed[0], high ^ seed[1]) ^ middle, seed[1]))
     }
+}
+
+/// The universal hash of the addresses of an IPv4 flow, and of its ports and protocol.
+#[inline(always)]
+fn sum_of(ends: u64, rest: u64, seed: [u64; 2]) -> u64 {
+    let [a, b, c, d] = words_of(seed);
+    let product = |x: u32, y: u32| u64::from(x) * u64::from(y);
+    let ends = product(((ends >> 32) as u32).wrapping_add(a), (ends as u32).wrapping_add(b));
+    ends.wrapping_add(product((rest as u32).wrapping_add(c), ((rest >> 32) as u32).wrapping_add(d)))
+}
+
+#[inline(always)]
+fn finish(sum: u64) -> u64 {
+    let sum = (sum ^ sum >> 32).wrapping_mul(FIRST_FACTOR);
+    let sum = (sum ^ sum >> 29).wrapping_mul(SECOND_FACTOR);
+    sum ^ sum >> 32
+}
+
+/// The key of the flow of a TCP or UDP packet over IPv4, in registers: a [`FlowKey`] in memory would be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plain {
+    /// [`FlowKey`]'s.
+    pub ends: u64,
+    /// Ports; the protocol in the upper half.
+    pub rest: u64,
+    /// Whether the packet's sender is the lower end.
+    pub is_low: bool,
+}
+
+impl Plain {
+    /// `None`: the packet is of another kind. One branch, since a mix of TCP and UDP is a toss-up to a predictor.
+    #[inline(always)]
+    pub fn of(key: &Key) -> Option<Plain> {
+        const PROTOCOLS: u64 = 1 << 6 | 1 << 17;
+        let is_either = PROTOCOLS >> (key.protocol & 63) & u64::from(key.protocol < 64);
+        if (is_either & u64::from(!key.has(APART | KeyBits::V6))) == 0 {
+            return None;
+        }
+        let (src, dst) = (u64::from(key.src as u32), u64::from(key.dst as u32));
+        let (sport, dport) = (u64::from(key.sport), u64::from(key.dport));
+        let is_low = (src << 16 | sport) <= (dst << 16 | dport);
+        let turn = u32::from(!is_low);
+        let ports = ((sport << 16 | dport) as u32).rotate_left(turn * 16);
+        let rest = u64::from(ports) | u64::from(key.protocol) << 32;
+        Some(Plain { ends: (src << 32 | dst).rotate_left(turn * 32), rest, is_low })
+    }
+
+    /// As [`FlowKey::hash`].
+    #[inline(always)]
+    pub fn hash(self, seed: [u64; 2]) -> u64 {
+        finish(sum_of(self.ends, self.rest, seed))
+    }
+}
+
+/// The key of a packet's flow, and whether its sender is the lower end; `None` if it is looked at by itself or belongs to no flow.
+#[inline]
+pub(super) fn flow_of(key: &Key) -> Option<(FlowKey, bool)> {
+    if key.has(APART) {
+        return None;
+    }
+    FlowKey::of(&super::tuple_of(key))
+}
+
+/// Bits of a key whose packets are looked at one by one.
+pub(super) const APART: u8 = KeyBits::FIRST_FRAGMENT | KeyBits::LATER_FRAGMENT | KeyBits::QUOTE;
+
+const FIRST_FACTOR: u64 = 0xff51_afd7_ed55_8ccd;
+const SECOND_FACTOR: u64 = 0xc4ce_b9fe_1a85_ec53;
+
+/// What is added to the words of a key; without a seed no zeros either.
+#[inline(always)]
+fn words_of(seed: [u64; 2]) -> [u32; 4] {
+    let (first, second) = (seed[0] ^ 0x9e37_79b9_7f4a_7c15, seed[1] ^ 0xd1b5_4a32_d192_ed03);
+    [(first >> 32) as u32, first as u32, (second >> 32) as u32, second as u32]
+}
+
+/// The hashes of sixteen IPv4 flows, those in even lanes and those in odd ones: of the lower address, the higher one, the ports, and
+/// the protocol.
+#[inline(always)]
+pub(super) fn hashes(wide: Wide, seed: [u64; 2], [low, high, ports, kind]: [Words; 4]) -> [Words; 2] {
+    let [a, b, c, d] = words_of(seed);
+    let (low, high) = (wide.add(low, wide.splat(a)), wide.add(high, wide.splat(b)));
+    let (ports, kind) = (wide.add(ports, wide.splat(c)), wide.add(kind, wide.splat(d)));
+    let even = wide.add_long(wide.multiply_halves(low, high), wide.multiply_halves(ports, kind));
+    let (low, high) = (wide.down_long::<32>(low), wide.down_long::<32>(high));
+    let (ports, kind) = (wide.down_long::<32>(ports), wide.down_long::<32>(kind));
+    let odd = wide.add_long(wide.multiply_halves(low, high), wide.multiply_halves(ports, kind));
+    [finished(wide, even), finished(wide, odd)]
+}
+
+#[inline(always)]
+fn finished(wide: Wide, sum: Words) -> Words {
+    let sum = wide.exclusive_or(sum, wide.down_long::<32>(sum));
+    let sum = wide.multiply_long(sum, wide.splat_long(FIRST_FACTOR));
+    let sum = wide.exclusive_or(sum, wide.down_long::<29>(sum));
+    let sum = wide.multiply_long(sum, wide.splat_long(SECOND_FACTOR));
+    wide.exclusive_or(sum, wide.down_long::<32>(sum))
 }
 
 /// Multiplies to 128 bits and folds: every input bit reaches every output bit.
@@ -155,6 +254,54 @@ mod tests {
         assert_eq!(key(echo(2, 1, 8)), key(echo(1, 2, 0)), "a reply belongs to its request");
         assert_ne!(key(echo(1, 2, 8)), key(echo(2, 1, 8)), "each request has a flow of its own");
         assert_eq!(key(echo(1, 2, 3)), None, "other ICMP has no flow");
+    }
+
+    #[test]
+    fn a_packet_has_the_same_flow_by_the_short_way() {
+        for (src, dst) in [(1u32, 2u32), (2, 1), (7, 7), (u32::MAX, 0), (0xc0a8_0001, 0x0a00_0001)] {
+            for (sport, dport) in [(1, 2), (2, 1), (9, 9), (u16::MAX, 0)] {
+                for protocol in [6, 17, 132, 47] {
+                    let key = Key { src: src.into(), dst: dst.into(), sport, dport, protocol, ..Key::EMPTY };
+                    let (flow_key, is_low) = flow_of(&key).unwrap();
+                    let rest = u64::from(flow_key.ports) | u64::from(flow_key.kind) << 32;
+                    let expected = Plain { ends: flow_key.ends, rest, is_low };
+                    assert_eq!(Plain::of(&key), matches!(protocol, 6 | 17).then_some(expected), "{key:?}");
+                    assert_eq!(expected.hash([5, 6]), flow_key.hash([5, 6]));
+                    for bit in [KeyBits::QUOTE, KeyBits::LATER_FRAGMENT, KeyBits::FIRST_FRAGMENT, KeyBits::V6] {
+                        assert_eq!(Plain::of(&Key { bits: KeyBits(bit), ..key }), None);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sixteen_keys_have_the_hashes_that_each_has_alone() {
+        let Some(wide) = Wide::of_this_processor() else {
+            eprintln!("skipped: this processor has no AVX-512");
+            return;
+        };
+        struct Hashes(Wide, [u64; 2], [[u32; 16]; 4]);
+        impl crate::base::wide::Kernel for Hashes {
+            type Output = [u64; 16];
+            #[inline(always)]
+            fn call(self) -> [u64; 16] {
+                let [low, high, ports, kind] = self.2;
+                let columns = [bytemuck::cast(low), bytemuck::cast(high), bytemuck::cast(ports), bytemuck::cast(kind)];
+                self.0.in_turn(hashes(self.0, self.1, columns))
+            }
+        }
+        for seed in [[0, 0], [3, u64::MAX], [0x0123_4567_89ab_cdef, 0x0fed_cba9_8765_4321]] {
+            for first in (0..u32::MAX - 100_000).step_by(99_999_989) {
+                let column = |by: u32| std::array::from_fn(|i| first.wrapping_add(i as u32).wrapping_mul(by));
+                let [low, high, ports, kind] = [column(1), column(0x9e37_79b1), column(77), [6; 16]];
+                let expected: [u64; 16] = std::array::from_fn(|i| {
+                    let ends = u64::from(low[i]) << 32 | u64::from(high[i]);
+                    FlowKey { ends, ports: ports[i], kind: 6, beyond: [0; 3] }.hash(seed)
+                });
+                assert_eq!(wide.run(Hashes(wide, seed, [low, high, ports, kind])), expected);
+            }
+        }
     }
 
     #[test]

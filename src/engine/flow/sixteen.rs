@@ -3,99 +3,163 @@
 
 use bytemuck::{Zeroable, cast};
 
-use super::buckets::View;
-use super::burst::{ACK_KEEPS, APART, OTHERS_KEEP, row_of};
+use super::burst::{ACK_KEEPS, GROUPS, OTHERS_KEEP, Probes};
 use super::entry::{Entry, GROUPS_ONLY, KEY_BITS, LOW_INITIATOR, PICKED_UP};
-use super::key::IS_V6;
+use super::key::{APART, FlowKey, IS_V6, flow_of, hashes};
 use super::table::{NIL, Row, Table};
 use super::tcp::{MAX_ACK_LAG, flag};
 use crate::base::address::Direction;
+use crate::base::prefetch::prefetch;
 use crate::base::time::Now;
 use crate::base::wide::{Kernel, LANES, Wide, Words};
+use crate::engine::batch::BATCH;
 use crate::engine::counters::Tally;
-use crate::packet::{Key, KeyBits};
+use crate::packet::{Columns, Key, KeyBits};
 
 const TCP: u32 = 6;
 const UDP: u32 = 17;
 
-/// Fills the rows of the first `count` keys and finds their slots. Slices have whole sixteens; bit i of `keyless` says that packet i
-/// has no key. Returns the packets, one bit for each, whose sender is the lower end, and those that have no flow.
+/// The keys of the flows of sixteen packets, one lane for each: what an entry begins with.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct Ends {
+    /// Low 32 bits of the lower and of the higher address.
+    low: [u32; LANES],
+    high: [u32; LANES],
+    /// Port of the lower end in the upper half, and that of the higher one.
+    ports: [u32; LANES],
+    /// Protocol; bits of the key shifted by 8.
+    kind: [u32; LANES],
+}
+
+impl Ends {
+    /// No packets.
+    pub const NONE: Ends = Ends { low: [0; LANES], high: [0; LANES], ports: [0; LANES], kind: [0; LANES] };
+
+    fn set(&mut self, lane: usize, key: &FlowKey) {
+        (self.low[lane], self.high[lane]) = ((key.ends >> 32) as u32, key.ends as u32);
+        (self.ports[lane], self.kind[lane]) = (key.ports, u32::from(key.kind));
+    }
+}
+
+/// Finds the flows of the first `count` packets; bit i of `keyless` says that packet i has no key. The flows in the slots are likely
+/// ones: their tags are the same. Those of packets other than TCP and UDP over IPv4 were compared.
 pub(super) struct Find<'a> {
     pub wide: Wide,
-    pub table: &'a mut Table,
+    pub table: &'a Table,
     pub keys: &'a [Key],
+    pub columns: &'a [Columns],
     pub keyless: u64,
     pub count: usize,
-    pub rows: &'a mut [Row],
-    pub slots: &'a mut [u32],
+    pub probes: &'a mut Probes,
 }
 
 impl Kernel for Find<'_> {
-    type Output = (u64, u64);
+    type Output = ();
 
     #[inline(always)]
-    fn call(self) -> (u64, u64) {
-        let Find { wide, table, keys, keyless, count, rows, slots } = self;
-        let mut lows = 0;
-        for (g, (keys, rows)) in keys.as_chunks().0.iter().zip(rows.as_chunks_mut().0).enumerate() {
+    fn call(self) {
+        let Find { wide, table, keys, columns, keyless, count, probes } = self;
+        let (buckets, seed) = table.hashing();
+        let (mut lows, mut keyed, mut unsure, mut news) = (0u64, 0u64, 0u64, 0u64);
+        // By packet: its home bucket and its tag. By row of a packet that is looked at by itself: its position.
+        let (mut homes, mut tags) = ([[0; LANES]; GROUPS], [[0; LANES]; GROUPS]);
+        let (mut positions, mut rows) = ([0u8; BATCH], 0);
+        let groups = probes.ends.iter_mut().zip(probes.hashes.as_chunks_mut().0).zip(columns);
+        for (g, (((ends, hashed), columns), (homes, tags))) in groups.zip(homes.iter_mut().zip(&mut tags)).enumerate() {
             let first = g * LANES;
             let Some(left) = count.checked_sub(first).filter(|&left| left > 0) else { break };
-            let (is_low, is_done) = fill(wide, keys, rows);
-            lows |= u64::from(is_low) << first;
+            let here = ((1u32 << left.min(LANES)) - 1) as u16;
             let keyless = (keyless >> first) as u16;
-            let mut others = (!is_done | keyless) & ((1u32 << left.min(LANES)) - 1) as u16;
+            let (is_low, is_plain) = fill(wide, columns, ends);
+            let Ends { low, high, ports, kind } = *ends;
+            let halves = hashes(wide, seed, [cast(low), cast(high), cast(ports), cast(kind)]);
+            *hashed = wide.in_turn(halves);
+            (*homes, *tags) = (cast(buckets.homes(wide, halves)), cast(buckets.tags(wide, halves)));
+            lows |= u64::from(is_low) << first;
+            keyed |= u64::from(is_plain & here & !keyless) << first;
+            let mut others = here & !is_plain & !keyless;
             while others != 0 {
                 let lane = others.trailing_zeros() as usize % LANES;
-                rows[lane] = row_of(&keys[lane], keyless >> lane & 1 == 0);
-                lows = lows & !(1 << (first + lane)) | u64::from(rows[lane].is_low()) << (first + lane);
+                let (at, key) = (first + lane, keys.get(first + lane));
+                if let (Some((flow_key, is_low)), Some(row)) = (key.and_then(flow_of), probes.rows.get_mut(rows)) {
+                    *row = Row::of(flow_key, is_low);
+                    table.aim(row);
+                    ends.set(lane, &flow_key);
+                    hashed[lane] = row.hash;
+                    positions[rows] = at as u8;
+                    rows += 1;
+                    keyed |= 1 << at;
+                    lows = lows & !(1 << at) | u64::from(is_low) << at;
+                }
                 others &= others - 1;
             }
-            let (buckets, seed) = table.hashing();
-            for row in rows.iter_mut().take(left) {
-                row.hash = row.key().hash(seed);
-                buckets.prefetch(row.hash);
+            for &home in homes.iter().take(left) {
+                buckets.prefetch_at(home);
             }
         }
-        let rows = rows.get_mut(..count).unwrap_or_default();
-        let (mut at, mut news) = (0, 0);
-        let candidate = |buckets: &View<'_>, hash| buckets.candidate_at_once(wide, hash, NIL);
-        table.locate_by(rows, candidate, |row| {
-            if let Some(slot) = slots.get_mut(at) {
-                *slot = row.slot;
+        let entries = table.entries();
+        for (g, (slots, (homes, tags))) in probes.slots.iter_mut().zip(homes.iter().zip(&tags)).enumerate() {
+            let first = g * LANES;
+            let Some(left) = count.checked_sub(first).filter(|&left| left > 0) else { break };
+            for (lane, (slot, (&home, &tag))) in slots.iter_mut().zip(homes.iter().zip(tags)).enumerate().take(left) {
+                let (found, has_others) = buckets.candidate_at(wide, home, tag, NIL);
+                *slot = found;
+                if let Some(entry) = entries.get(found as usize) {
+                    prefetch(entry);
+                }
+                if has_others {
+                    unsure |= 1 << (first + lane);
+                }
             }
-            news |= row.is_new() << at;
-            at += 1;
-        });
-        (lows, news)
+        }
+        let slots = probes.slots.as_flattened_mut();
+        let rows = probes.rows.get_mut(..rows).unwrap_or_default();
+        if !rows.is_empty() {
+            table.locate_aimed(rows);
+            for (row, &at) in rows.iter().zip(&positions) {
+                slots[usize::from(at) % BATCH] = row.slot;
+                unsure &= !(1 << (at % BATCH as u8));
+            }
+        }
+        unsure &= keyed;
+        while unsure != 0 {
+            let at = unsure.trailing_zeros() as usize % BATCH;
+            slots[at] = keys
+                .get(at)
+                .and_then(flow_of)
+                .map_or(NIL, |(flow_key, _)| table.find_by_hash(&flow_key, probes.hashes[at]).unwrap_or(NIL));
+            unsure &= unsure - 1;
+        }
+        let mut nobody = !keyed & u64::MAX >> (BATCH - count.clamp(1, BATCH));
+        while nobody != 0 {
+            slots[nobody.trailing_zeros() as usize % BATCH] = NIL;
+            nobody &= nobody - 1;
+        }
+        for (g, slots) in probes.slots.iter().enumerate() {
+            news |= u64::from(wide.is(cast(*slots), NIL)) << (g * LANES);
+        }
+        (probes.lows, probes.keyed, probes.news) = (lows, keyed, news & keyed);
     }
 }
 
-/// Writes the rows of TCP and UDP packets over IPv4, without hash and slot. Returns the lanes whose sender is the lower end, and those
-/// that are such packets.
+/// Writes the keys of TCP and UDP packets over IPv4. Returns the lanes whose sender is the lower end, and those that are such packets.
 #[inline(always)]
-fn fill(wide: Wide, keys: &[Key; LANES], rows: &mut [Row; LANES]) -> (u16, u16) {
-    let [src, dst, ports, facts] = wide.columns_at([0, 4, 8, 9], |i| cast(keys[i]));
+fn fill(wide: Wide, columns: &Columns, ends: &mut Ends) -> (u16, u16) {
+    let Columns { src, dst, ports, facts, .. } = *columns;
+    let (src, dst, ports, facts): (Words, Words, Words, Words) = (cast(src), cast(dst), cast(ports), cast(facts));
     let number = wide.only(facts, 0xff);
-    let is_done =
+    let is_plain =
         (wide.is(number, TCP) | wide.is(number, UDP)) & !wide.has(facts, KeyBits::in_word(APART | KeyBits::V6));
     let is_port_low = wide.at_most(wide.only(ports, 0xffff), wide.down::<16>(ports));
     let is_low = wide.below(src, dst) | (wide.equal(src, dst) & is_port_low);
-    let (low, high) = (wide.select(is_low, src, dst), wide.select(is_low, dst, src));
-    let ports = wide.select(is_low, wide.exchange(ports), ports);
-    let kind = wide.add_where(is_low, wide.or(number, wide.splat(1 << 24)), 1 << 16);
-    let (zero, nil) = (wide.splat(0), wide.splat(NIL));
-    let pairs = wide.rows_of_eight([high, low, ports, kind, zero, zero, nil, zero]);
-    let order = |words: [u32; 8]| -> Words {
-        let mut order = [0; LANES];
-        order[..8].copy_from_slice(&words);
-        cast(order)
+    *ends = Ends {
+        low: cast(wide.select(is_low, src, dst)),
+        high: cast(wide.select(is_low, dst, src)),
+        ports: cast(wide.select(is_low, wide.exchange(ports), ports)),
+        kind: cast(number),
     };
-    for (pair, words) in pairs.into_iter().enumerate() {
-        let at = pair / 4 * 8 + pair % 4;
-        rows[at] = cast(wide.place(0xff, words, order(Wide::FIRST), zero));
-        rows[at + 4] = cast(wide.place(0xff, words, order(Wide::SECOND), zero));
-    }
-    (is_low, is_done)
+    (is_low, is_plain)
 }
 
 /// Lets packets pass that keep the state of their flow: of `lanes`, which follow each other, the first ones.
@@ -103,11 +167,12 @@ pub(super) struct Pass<'a> {
     pub wide: Wide,
     pub entries: &'a mut [Entry],
     pub timeouts: &'a [u64; 16],
-    pub rows: &'a [Row; LANES],
+    pub ends: &'a Ends,
+    /// The flow of a packet, if it has one, is in this slot. Flows over IPv6 were in theirs once.
     pub slots: &'a [u32; LANES],
     /// Lanes whose sender is the lower end.
     pub lows: u16,
-    pub keys: &'a [Key; LANES],
+    pub columns: &'a Columns,
     pub times: &'a [Now; LANES],
     /// Below 2^28 bytes each.
     pub lengths: &'a [u32; LANES],
@@ -119,7 +184,7 @@ pub(super) struct Pass<'a> {
     pub limit: u16,
     /// Only packets pass that the stateless layers were seen to let pass.
     pub needs_memory: bool,
-    /// Whether the slots are right for sure.
+    /// Whether the flows over IPv6 are in their slots still.
     pub is_fresh: bool,
 }
 
@@ -143,7 +208,7 @@ impl Kernel for Pass<'_> {
 
     #[inline(always)]
     fn call(self) -> Passed {
-        let Pass { wide, entries, timeouts, rows, slots, keys, times, lengths, lanes, now, .. } = self;
+        let Pass { wide, entries, timeouts, ends, slots, columns, times, lengths, lanes, now, .. } = self;
         let nobody = Passed { count: 0, is_refused: false, tallies: [Tally::default(); 2], now };
         // A flow that comes twice, and a time that runs backwards, end the run; the next one begins there.
         let times = times.map(|time| time.0);
@@ -171,7 +236,8 @@ impl Kernel for Pass<'_> {
         let high = wide.columns_of_eight(|i| cast(half(i, 1)));
         let [last_low, last_high, ends_high, ends_low, ports, state, end_0, limit_0] = low;
         let [win_0, end_1, limit_1, win_1, bytes, a, b, c] = high;
-        let [facts, seq, ack, rest] = wide.columns_at([9, 11, 12, 13], |i| cast(keys[i]));
+        let Columns { facts, seq, ack, rest, .. } = *columns;
+        let (facts, seq, ack, rest): (Words, Words, Words, Words) = (cast(facts), cast(seq), cast(ack), cast(rest));
 
         let doing = wide.only(wide.down::<16>(state), 0xf);
         let is_responder = self.lows ^ wide.has(state, u32::from(LOW_INITIATOR) << 8);
@@ -200,18 +266,17 @@ impl Kernel for Pass<'_> {
             let is_known = wide.and(state, bit);
             is_allowed &= wide.has(is_known, u32::MAX) & wide.is(epochs, u32::from(self.epoch));
         }
-        if !self.is_fresh {
-            let [high, low, both, kind] = wide.columns_at([0, 1, 2, 3], |i| cast(rows[i]));
-            let kinds = wide.only(state, 0xff | u32::from(KEY_BITS) << 8);
-            if lanes & wide.has(kind, u32::from(IS_V6) << 8) != 0 {
-                // What IPv6 addresses have beyond is not compared here.
-                return nobody;
-            }
-            is_allowed &= wide.equal(high, ends_high)
-                & wide.equal(low, ends_low)
-                & wide.equal(both, ports)
-                & wide.equal(wide.only(kind, 0xffff), kinds);
+        // The flow in the slot is the packet's own.
+        let (low_end, high_end): (Words, Words) = (cast(ends.low), cast(ends.high));
+        let (own_ports, kind): (Words, Words) = (cast(ends.ports), cast(ends.kind));
+        if !self.is_fresh && lanes & wide.has(kind, u32::from(IS_V6) << 8) != 0 {
+            // What IPv6 addresses have beyond is not compared here.
+            return nobody;
         }
+        is_allowed &= wide.equal(low_end, ends_low)
+            & wide.equal(high_end, ends_high)
+            & wide.equal(own_ports, ports)
+            & wide.equal(kind, wide.only(state, 0xff | u32::from(KEY_BITS) << 8));
 
         // As `tcp::advance`, by sides.
         let sides = BySide { wide, is_responder };

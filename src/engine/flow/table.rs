@@ -94,12 +94,6 @@ impl Row {
     pub const fn has_key(&self) -> bool {
         self.has_key != 0
     }
-
-    /// 1 if it could and does not, as far as was found.
-    #[inline(always)]
-    pub(super) const fn is_new(&self) -> u64 {
-        ((self.slot == NIL) & (self.has_key != 0)) as u64
-    }
 }
 
 /// The table.
@@ -207,6 +201,23 @@ impl Table {
         self.entries.get_mut(slot as usize)
     }
 
+    /// Fetches what is in a slot.
+    #[inline(always)]
+    pub(super) fn fetch(&self, slot: u32, is_v6: bool) {
+        if let Some(entry) = self.entries().get(slot as usize) {
+            prefetch(entry);
+        }
+        if is_v6 && let Some(beyond) = self.beyond.get(slot as usize) {
+            prefetch(beyond);
+        }
+    }
+
+    /// The entries; taken once for a burst.
+    #[inline(always)]
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
     /// The entries, what IPv6 addresses have beyond them, and the timeouts by what entries do; taken once for a burst.
     #[inline]
     pub(super) fn parts(&mut self) -> (&mut [Entry], &[Beyond], &[u64; 16]) {
@@ -246,21 +257,21 @@ impl Table {
     /// compare those. So the cache misses of a burst overlap; taken one at a time each would be waited for.
     #[inline]
     pub fn locate(&mut self, rows: &mut [Row]) {
-        self.locate_by(rows, |buckets, hash| buckets.candidate(hash, NIL), |_| {});
+        self.begin();
+        self.locate_aimed(rows);
     }
 
-    /// The same with another way to look at a bucket; tells of each row that is done.
-    #[inline(always)]
-    pub(super) fn locate_by(
-        &mut self,
-        rows: &mut [Row],
-        candidate: impl Fn(&View<'_>, u64) -> u32,
-        mut done: impl FnMut(&Row),
-    ) {
+    /// Remembers from here on which hashes are inserted ([`Table::is_recent`]).
+    #[inline]
+    pub(super) fn begin(&mut self) {
         (self.located, self.recent) = (self.changes, [0; RECENT]);
+    }
+
+    #[inline]
+    pub(super) fn locate_aimed(&self, rows: &mut [Row]) {
         let (buckets, entries, beyond): (_, &[Entry], &[Beyond]) = (self.buckets.view(), &self.entries, &self.beyond);
         for row in rows.iter_mut() {
-            row.slot = candidate(&buckets, row.hash);
+            row.slot = buckets.candidate(row.hash, NIL).0;
             if let Some(entry) = entries.get(row.slot as usize) {
                 prefetch(entry);
             }
@@ -279,7 +290,6 @@ impl Table {
             if !is_it(row.slot) {
                 row.slot = buckets.find(row.hash, is_it).unwrap_or(NIL);
             }
-            done(row);
         }
     }
 

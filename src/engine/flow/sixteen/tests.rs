@@ -4,8 +4,6 @@ use crate::engine::judge::Track;
 use crate::packet::Tuple;
 
 const BURST: usize = 64;
-/// Not a whole number of sixteens.
-const COUNT: usize = 61;
 
 struct Dice(u64);
 
@@ -97,6 +95,8 @@ fn sixteen_packets_change_what_each_changes_alone() {
     let (mut passed, mut refused, mut clock, mut longest) = (0, 0, 1_000_000_000u64, 0);
     for burst in 0..4_000 {
         let flows = [150, 20, 60][burst % 3];
+        // Every number of packets, and most often nearly whole bursts.
+        let count_of = if burst % 2 == 0 { 61 } else { burst / 2 % (BURST + 1) };
         let mut keys = [Key::EMPTY; BURST];
         keys.fill_with(|| packet(&mut dice, flows));
         let mut times = [Now(0); BURST];
@@ -108,20 +108,25 @@ fn sixteen_packets_change_what_each_changes_alone() {
         let lengths: [u32; BURST] = std::array::from_fn(|_| 60 + dice.below(1 << 27) as u32);
         let keyless = if dice.one_in(4) { 1 << dice.below(64) } else { 0 };
         let needs_memory = dice.one_in(3);
-        together.flows.probe(&keys, COUNT, keyless, &mut together.probes);
-        alone.flows.probe(&keys[..COUNT], COUNT, keyless, &mut alone.probes);
-        let news = |probes: &Probes| (0..COUNT).map(|at| probes.is_new(at)).collect::<Vec<_>>();
+        let mut columns = [Columns::EMPTY; GROUPS];
+        for (at, key) in keys.iter().enumerate() {
+            columns[at / LANES].set(at % LANES, key);
+        }
+        let packets = Packets { keys: &keys, columns: &columns, times: &times, lengths: &lengths };
+        let singles = Packets { keys: &keys[..count_of], columns: &[], ..packets };
+        together.flows.probe(packets, count_of, keyless, &mut together.probes);
+        alone.flows.probe(singles, count_of, keyless, &mut alone.probes);
+        let news = |probes: &Probes| (0..count_of).map(|at| probes.is_new(at)).collect::<Vec<_>>();
         assert_eq!(news(&together.probes), news(&alone.probes));
-        let packets = Packets { keys: &keys, times: &times, lengths: &lengths };
         let mut at = 0;
-        while at < COUNT {
+        while at < count_of {
             let (count, tallies) =
-                together.flows.pass(at, COUNT, &together.probes, packets, &mut together.now, needs_memory);
+                together.flows.pass(at, count_of, &together.probes, packets, &mut together.now, needs_memory);
             let (mut single, mut sum) = (0, [Tally::default(); 2]);
-            while at + single < COUNT {
+            while at + single < count_of {
                 let next = at + single;
                 let (count, tallies) =
-                    alone.flows.pass(next, next + 1, &alone.probes, packets, &mut alone.now, needs_memory);
+                    alone.flows.pass(next, next + 1, &alone.probes, singles, &mut alone.now, needs_memory);
                 if count == 0 {
                     break;
                 }
@@ -130,7 +135,7 @@ fn sixteen_packets_change_what_each_changes_alone() {
             }
             assert_eq!((count, tallies, together.now), (single, sum, alone.now), "burst {burst} from {at}");
             (passed, longest, at) = (passed + count, longest.max(count), at + count);
-            if at < COUNT {
+            if at < count_of {
                 refused += 1;
                 together.alone(at, &keys[at], times[at], lengths[at]);
                 alone.alone(at, &keys[at], times[at], lengths[at]);
