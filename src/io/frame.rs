@@ -95,6 +95,14 @@ impl Frames {
         self.list.get_mut(position).and_then(Option::take)
     }
 
+    /// Puts a frame back to the position that it was taken from.
+    #[inline]
+    pub fn put_back(&mut self, position: usize, frame: Frame) {
+        if let Some(slot) = self.list.get_mut(position) {
+            *slot = Some(frame);
+        }
+    }
+
     /// Takes the last frame.
     #[inline]
     pub fn pop(&mut self) -> Option<Frame> {

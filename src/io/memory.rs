@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
@@ -156,6 +157,11 @@ impl Producer {
         }
         self.consumed = self.ring.consumed.load(Ordering::Acquire);
         self.next.wrapping_sub(self.consumed) < slots
+    }
+
+    /// Whether there was room for so many entries when it was looked at last.
+    fn has_rooms(&self, count: usize) -> bool {
+        self.next.wrapping_sub(self.consumed) as usize + count <= self.ring.slots.len()
     }
 
     /// Entries that there is room for.
@@ -418,6 +424,21 @@ impl Port for MemoryPort {
         }
         self.transmit.publish();
         Err(frame)
+    }
+
+    #[inline]
+    fn transmit_run(&mut self, frames: &mut Frames, positions: Range<usize>) -> (usize, u64) {
+        let room = if self.transmit.has_rooms(positions.len()) { positions.len() } else { self.transmit.room() };
+        let (mut count, mut bytes) = (0, 0);
+        for position in positions.take(room) {
+            let Some(frame) = frames.get(position).filter(|frame| frame.len() <= self.longest) else { break };
+            self.region.ledger.pass(Region::chunk(frame), Holder::Hand, Holder::Transmit);
+            self.transmit.write(pack(Region::chunk(frame), frame.len()));
+            bytes += frame.len() as u64;
+            count += 1;
+            let _in_the_ring = frames.take(position);
+        }
+        (count, bytes)
     }
 
     #[inline]

@@ -1,5 +1,6 @@
 //! The one door through which frames come and go.
 
+use std::ops::Range;
 use std::os::fd::RawFd;
 
 use super::frame::{Frame, Frames};
@@ -75,6 +76,34 @@ pub trait Port {
 
     /// Queues a frame for transmission; gives it back when the transmit ring is full even after reclaiming completions.
     fn transmit(&mut self, frame: Frame) -> Result<(), Frame>;
+
+    /// Queues the frames at these positions for transmission, up to one that is not there, is too long or finds the transmit ring
+    /// full; returns how many, and their bytes. What is left stays where it is.
+    #[inline]
+    fn transmit_run(&mut self, frames: &mut Frames, positions: Range<usize>) -> (usize, u64) {
+        let (mut count, mut bytes, longest) = (0, 0, self.longest());
+        for position in positions {
+            let Some(length) = frames.get(position).map(Frame::len).filter(|&length| length <= longest) else { break };
+            let Some(frame) = frames.take(position) else { break };
+            if let Err(frame) = self.transmit(frame) {
+                frames.put_back(position, frame);
+                break;
+            }
+            count += 1;
+            bytes += length as u64;
+        }
+        (count, bytes)
+    }
+
+    /// Returns the frames at these positions that will not be transmitted to the pool of free chunks.
+    #[inline]
+    fn recycle_run(&mut self, frames: &mut Frames, positions: Range<usize>) {
+        for position in positions {
+            if let Some(frame) = frames.take(position) {
+                self.recycle(frame);
+            }
+        }
+    }
 
     /// Returns a frame that will not be transmitted to the pool of free chunks.
     fn recycle(&mut self, frame: Frame);

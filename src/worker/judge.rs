@@ -31,6 +31,13 @@ pub trait Judge {
     /// The decision about the frame at a position.
     fn decision(&self, position: usize) -> Decision;
 
+    /// One bit for each position: frames that are allowed and need no completion, and frames that are denied. Those of neither kind
+    /// are asked about one by one.
+    #[inline]
+    fn clear_cases(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
     /// Whether the checksum of the frame at a position needs no completion (GW-30); `false` where nobody has looked.
     #[inline]
     fn is_whole(&self, _position: usize) -> bool {
@@ -154,6 +161,12 @@ impl<T: Trace> Judge for EngineJudge<T> {
     #[inline]
     fn decision(&self, position: usize) -> Decision {
         self.batch.decision(position)
+    }
+
+    #[inline]
+    fn clear_cases(&self) -> (u64, u64) {
+        let (allowed, whole) = self.batch.outcomes();
+        (allowed & whole, !allowed)
     }
 
     #[inline]

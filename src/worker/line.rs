@@ -7,8 +7,8 @@ use crate::base::prefetch::prefetch;
 use crate::base::time::Now;
 use crate::base::wide::LANES;
 use crate::engine::{Decision, Verdict};
-use crate::io::{Frame, Frames, Port};
-use crate::packet::{Arrival, complete_partial};
+use crate::io::{BURST, Frames, Port};
+use crate::packet::{Arrival, FEW, complete_partial};
 use crate::worker::exchange::Exchange;
 use crate::worker::judge::Judge;
 
@@ -100,14 +100,27 @@ fn count(tally: &mut [Tally; 2], direction: Direction, bytes: usize) {
     tally[direction as usize].add(Tally { packets: 1, bytes: bytes as u64 });
 }
 
-/// So many frames before its turn the first line of a frame is fetched: the device has left it in a far cache, or in memory.
-const AHEAD: usize = 8;
-
-#[inline]
-fn fetch<P: Port>(port: &P, frame: Option<&Frame>) {
-    if let Some(first) = frame.and_then(|frame| port.bytes(frame).first()) {
-        prefetch(first);
+/// Has a judge take in the frames at hand, which are at most so many. Their first lines are fetched before any is looked at: the device
+/// has left them in a far cache, or in memory.
+#[inline(always)]
+fn take_in<const MOST: usize, P: Port, J: Judge>(
+    judge: &mut J,
+    from: &P,
+    frames: &Frames,
+    direction: Direction,
+    now: Now,
+) {
+    let mut arrivals = [Arrival::NOTHING; MOST];
+    for (position, arrival) in arrivals.iter_mut().enumerate().take(frames.len()) {
+        let Some(frame) = frames.get(position) else { break };
+        let bytes = from.bytes(frame);
+        if let Some(first) = bytes.first() {
+            prefetch(first);
+        }
+        let (side, time) = (from.side(frame).unwrap_or(direction), from.captured(frame).unwrap_or(now));
+        *arrival = Arrival { bytes, direction: side, time };
     }
+    judge.add(arrivals.get(..frames.len()).unwrap_or(&arrivals));
 }
 
 /// Whether frames may belong to another worker.
@@ -241,22 +254,14 @@ impl<P: Port, J: Judge> Line<P, J> {
         let (frames, judge, fates) = (&mut self.frames, &mut self.judge, &mut self.fates);
         fates.bursts += 1;
         judge.begin();
-        for position in 0..frames.len().min(AHEAD) {
-            fetch(from, frames.get(position));
+        if frames.len() <= FEW {
+            take_in::<FEW, _, _>(judge, from, frames, direction, now);
+        } else if frames.len() <= LANES {
+            take_in::<LANES, _, _>(judge, from, frames, direction, now);
+        } else {
+            take_in::<BURST, _, _>(judge, from, frames, direction, now);
         }
-        for first in (0..frames.len()).step_by(LANES) {
-            let mut arrivals = [Arrival::NOTHING; LANES];
-            let count = arrivals.len().min(frames.len() - first);
-            for (i, arrival) in arrivals.iter_mut().enumerate().take(count) {
-                fetch(from, frames.get(first + i + AHEAD));
-                if let Some(frame) = frames.get(first + i) {
-                    let side = from.side(frame).unwrap_or(direction);
-                    let time = from.captured(frame).unwrap_or(now);
-                    *arrival = Arrival { bytes: from.bytes(frame), direction: side, time };
-                }
-            }
-            judge.add(arrivals.get(..count).unwrap_or(&arrivals));
-        }
+        let mut is_whole_burst = true;
         if let Some(exchange) = self.exchange.as_mut().filter(|_| sorting == Sorting::ByOwner) {
             let mut kept = u64::MAX;
             for position in 0..frames.len() {
@@ -276,14 +281,35 @@ impl<P: Port, J: Judge> Line<P, J> {
             }
             if kept != u64::MAX {
                 judge.keep(kept);
+                is_whole_burst = false;
             }
             exchange.ring();
         }
         judge.decide();
         let (longest, generation) = (to.longest(), judge.generation());
         let (mut judged, mut sent) = (0, Tally::default());
-        for position in 0..frames.len() {
-            let Some(mut frame) = frames.take(position) else { continue };
+        // Runs of frames with the same fate, where nobody looks at each and positions are those of the judge.
+        let (clear, denied) = if T::LOOKS || !is_whole_burst { (0, 0) } else { judge.clear_cases() };
+        let (count_of, mut position) = (frames.len(), 0);
+        while position < count_of {
+            let run = |bits: u64| ((bits >> position).trailing_ones() as usize).min(count_of - position);
+            let (clear, denied) = (run(clear), run(denied));
+            if clear > 0 {
+                let (packets, bytes) = to.transmit_run(frames, position..position + clear);
+                sent.add(Tally { packets: packets as u64, bytes });
+                (position, judged) = (position + packets, judged + packets);
+                if packets == clear {
+                    continue;
+                }
+            }
+            if denied > 0 {
+                from.recycle_run(frames, position..position + denied);
+                (position, judged) = (position + denied, judged + denied);
+                continue;
+            }
+            let taken = frames.take(position);
+            position += 1;
+            let Some(mut frame) = taken else { continue };
             let (decision, is_whole) = (judge.decision(judged), judge.is_whole(judged));
             if T::LOOKS {
                 tap.judged(Judged {

@@ -153,6 +153,10 @@ impl Judge for Partial {
         self.decision
     }
     #[inline]
+    fn clear_cases(&self) -> (u64, u64) {
+        if self.decision.verdict() == Verdict::Allow { (u64::MAX, 0) } else { (0, u64::MAX) }
+    }
+    #[inline]
     fn is_whole(&self, _: usize) -> bool {
         true
     }

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::hint::select_unpredictable;
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::error::CaptureError;
@@ -352,9 +353,9 @@ impl CapturePort {
     }
 
     #[inline]
-    fn is_back(&self) {
+    fn are_back(&self, count: usize) {
         // As many are out as were given; the port beside counts the same.
-        self.out.set(self.out.get().saturating_sub(1));
+        self.out.set(self.out.get().saturating_sub(count));
     }
 }
 
@@ -418,13 +419,26 @@ impl Port for CapturePort {
     #[inline]
     fn transmit(&mut self, _: Frame) -> Result<(), Frame> {
         self.transmitted += 1;
-        self.is_back();
+        self.are_back(1);
         Ok(())
     }
 
     #[inline]
+    fn transmit_run(&mut self, frames: &mut Frames, positions: Range<usize>) -> (usize, u64) {
+        let (mut count, mut bytes) = (0, 0);
+        for position in positions {
+            let Some(frame) = frames.take(position) else { break };
+            count += 1;
+            bytes += frame.len() as u64;
+        }
+        self.transmitted += count as u64;
+        self.are_back(count);
+        (count, bytes)
+    }
+
+    #[inline]
     fn recycle(&mut self, _: Frame) {
-        self.is_back();
+        self.are_back(1);
     }
 
     fn flush(&mut self) {}
