@@ -133,6 +133,11 @@ fn in_bursts(program: &Arc<Program>, arrivals: &[Arrival], dice: &mut Dice, most
         burst.iter().for_each(|arrival| {
             add(&mut batch, arrival);
         });
+        for (here, workers) in [(0, 1), (0, 2), (3, 5)].map(|(here, workers)| (WorkerId(here), workers)) {
+            let is_one = |at: usize| u64::from(batch.owner(at, here, workers, [7, 9]) != here) << at;
+            let strangers = (0..batch.len()).map(is_one).sum::<u64>();
+            assert_eq!(batch.strangers(here, workers, [7, 9]), strangers, "{here:?} of {workers}");
+        }
         if dice.chance(50) {
             engine.process(&mut batch, &mut NoTrace);
         } else {

@@ -44,8 +44,6 @@ const HEADER_NS: f64 = 3.3;
 const CROSS_NS: f64 = 1.5;
 const LISTS_NS: f64 = 2.2;
 const TEST_NS: f64 = 0.55;
-/// Of the records on the lists of a packet, the share that is tested: the parts of the other side keep it from the rest.
-const TESTED: f64 = 0.7;
 
 /// What a load that is asked for in time costs from a table of so many bytes: nothing beyond the instruction from the first cache,
 /// then a little more with each doubling of the table, more beyond the second cache, and much more beyond the last.
@@ -360,7 +358,7 @@ fn divided(
         // With these tables and so many broad entries.
         let ns_with = |broad: usize| {
             let lists_ns = if broad == filings.len() { 0.0 } else { LISTS_NS };
-            tables_ns + lists_ns + TESTED * tests[broad] * (TEST_NS + load_ns(leaves_bytes(broad)))
+            tables_ns + lists_ns + tests[broad] * (TEST_NS + load_ns(leaves_bytes(broad)))
         };
         let ns = ns_with(broad);
         if ns < best.as_ref().map_or(bound, |best| best.ns)

@@ -247,6 +247,28 @@ impl Batch {
             if key.has(KeyBits::QUOTE) { (self.quote(at).src, self.quote(at).dst) } else { (key.src, key.dst) };
         owner_of(a, b, workers, seed)
     }
+
+    /// One bit for each packet that another worker than `here` owns ([`Batch::owner`]). Cost: three multiplications a packet, and no
+    /// branch on one, but for those that quote another.
+    #[inline]
+    pub fn strangers(&self, here: WorkerId, workers: u32, seed: [u64; 2]) -> u64 {
+        if workers <= 1 {
+            return 0;
+        }
+        let (mut strangers, mut quoting) = (0, 0);
+        for (at, key) in self.keys.iter().enumerate().take(self.count) {
+            strangers |= u64::from(owner_of(key.src, key.dst, workers, seed) != here) << at;
+            quoting |= u64::from(key.has(KeyBits::QUOTE)) << at;
+        }
+        let (mut strangers, mut quoting) = (strangers & !self.keyless, quoting & !self.keyless);
+        while quoting != 0 {
+            let at = quoting.trailing_zeros();
+            let is_one = self.owner(at as usize, here, workers, seed) != here;
+            strangers = strangers & !(1 << at) | u64::from(is_one) << at;
+            quoting &= quoting - 1;
+        }
+        strangers
+    }
 }
 
 /// The worker, of so many, that owns what passes between two addresses in either direction: a keyed hash of the unordered pair.

@@ -22,6 +22,13 @@ pub trait Judge {
     /// The worker that owns the flow of the frame at a position.
     fn owner(&self, position: usize, here: WorkerId, workers: u32) -> WorkerId;
 
+    /// One bit for each of the first `count` positions: frames of flows that another worker than `here` owns.
+    #[inline]
+    fn strangers(&self, count: usize, here: WorkerId, workers: u32) -> u64 {
+        let is_one = |position: usize| u64::from(self.owner(position, here, workers) != here) << position;
+        (0..count.min(BATCH)).map(is_one).fold(0, |all, one| all | one)
+    }
+
     /// Keeps the frames at the positions whose bits are set; they move up, in their order.
     fn keep(&mut self, positions: u64);
 
@@ -147,6 +154,11 @@ impl<T: Trace> Judge for EngineJudge<T> {
     #[inline]
     fn owner(&self, position: usize, here: WorkerId, workers: u32) -> WorkerId {
         self.batch.owner(position, here, workers, self.seed)
+    }
+
+    #[inline]
+    fn strangers(&self, _: usize, here: WorkerId, workers: u32) -> u64 {
+        self.batch.strangers(here, workers, self.seed)
     }
 
     fn keep(&mut self, positions: u64) {

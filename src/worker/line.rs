@@ -263,13 +263,12 @@ impl<P: Port, J: Judge> Line<P, J> {
         }
         let mut is_whole_burst = true;
         if let Some(exchange) = self.exchange.as_mut().filter(|_| sorting == Sorting::ByOwner) {
-            let mut kept = u64::MAX;
-            for position in 0..frames.len() {
+            let strangers = judge.strangers(frames.len(), self.here, exchange.workers());
+            let mut left = strangers;
+            while left != 0 {
+                let position = left.trailing_zeros() as usize;
+                left &= left - 1;
                 let owner = judge.owner(position, self.here, exchange.workers());
-                if owner == self.here {
-                    continue;
-                }
-                kept &= !(1 << position);
                 let Some(frame) = frames.take(position) else { continue };
                 match exchange.hand_over(owner, direction, frame) {
                     Ok(()) => fates.handed_over += 1,
@@ -279,8 +278,8 @@ impl<P: Port, J: Judge> Line<P, J> {
                     }
                 }
             }
-            if kept != u64::MAX {
-                judge.keep(kept);
+            if strangers != 0 {
+                judge.keep(!strangers);
                 is_whole_burst = false;
             }
             exchange.ring();

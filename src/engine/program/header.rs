@@ -97,7 +97,8 @@ impl Headers {
     /// The header of a packet.
     #[inline]
     pub fn get(&self, at: usize) -> Header {
-        self.groups.get(at / WIDTH).map_or(Header::default(), |group| Header(group.0.map(|column| column[at % WIDTH])))
+        let of = |group: &Group| Header(group.0.each_ref().map(|column| column[at % WIDTH]));
+        self.groups.get(at / WIDTH).map_or(Header::default(), of)
     }
 
     /// The groups that hold anything.
