@@ -234,11 +234,18 @@ impl FieldTables<'_> {
             }
         }
         if is_wide {
-            for (i, key) in keys.iter().enumerate().take(LANES).filter(|(_, key)| key.has(KeyBits::V6)) {
-                let Some(group) = groups.get_mut(i / WIDTH) else { break };
-                let [src, dst] = &self.addresses;
-                group.0[SRC][i % WIDTH] = src.v6_interval(key.src);
-                group.0[DST][i % WIDTH] = dst.v6_interval(key.dst);
+            for (keys, group) in keys.chunks(WIDTH).zip(groups) {
+                for (column, intervals) in [SRC, DST].into_iter().zip(&self.addresses) {
+                    let mut addresses = [0; WIDTH];
+                    for (address, key) in addresses.iter_mut().zip(keys) {
+                        *address = if column == SRC { key.src } else { key.dst };
+                    }
+                    let found = intervals.v6_intervals(&addresses);
+                    let lanes = group.0[column].iter_mut().zip(found).zip(keys);
+                    for ((interval, found), _) in lanes.filter(|(_, key)| key.has(KeyBits::V6)) {
+                        *interval = found;
+                    }
+                }
             }
         }
     }

@@ -23,6 +23,8 @@
 //! IPv6: the upper 64 bits of the edges in a static search tree of nine branches a node (eight keys are one cache line), which has
 //! the same depth for all; then the lower 64 bits of the edges that share the upper ones, which mostly is one.
 
+use std::hint::select_unpredictable;
+
 use super::arena::{Line, Table};
 use super::isa::Isa;
 use crate::base::address::Family;
@@ -370,25 +372,49 @@ impl Intervals<'_> {
     /// The interval of an IPv6 address. Cost: one cache line for each level of nine branches, then one or two.
     #[inline]
     pub(super) fn v6_interval(&self, address: u128) -> u32 {
-        let (high, low) = ((address >> 64) as u64, address as u64);
+        let [interval] = self.v6_intervals(&[address]);
+        interval
+    }
+
+    /// The intervals of IPv6 addresses. All of them go through one level before the next, so that their loads are independent, and
+    /// nothing branches on one.
+    #[inline(always)]
+    pub(super) fn v6_intervals<const N: usize>(&self, addresses: &[u128; N]) -> [u32; N] {
         let Upper { keys, first, low: lows, .. } = *self.upper;
         let (keys, first_edges, lows) = (keys.view(self.lines), first.view(self.lines), lows.view(self.lines));
         let levels = self.upper.levels as usize;
-        let (mut place, mut start) = (0, 0);
+        let (mut places, mut start) = ([0; N], 0);
         for (level, &first) in self.upper.starts.iter().take(levels).enumerate() {
             // Places that are not taken hold the highest key of all, which counts only for the highest address of all: its way is
             // the last one, if need be behind the end.
             start = first as usize;
-            let node = (start + place).min(keys.len().saturating_sub(1));
-            let under: usize = keys.get(node).map_or(0, |line| line.iter().map(|&key| usize::from(key <= high)).sum());
-            place = if level + 1 == levels { (node - start) * KEYS + under } else { place * (KEYS + 1) + under };
+            for (place, address) in places.iter_mut().zip(addresses) {
+                let high = (address >> 64) as u64;
+                let node = (start + *place).min(keys.len().saturating_sub(1));
+                let under: usize =
+                    keys.get(node).map_or(0, |line| line.iter().map(|&key| usize::from(key <= high)).sum());
+                *place = if level + 1 == levels { (node - start) * KEYS + under } else { *place * (KEYS + 1) + under };
+            }
         }
-        let index = place.min(self.upper.count as usize).saturating_sub(1);
-        let key = keys.get(start + index / KEYS).map_or(0, |line| line[index % KEYS]);
-        let first = first_edges.get(index).copied().unwrap_or(0) as usize;
-        let end = first_edges.get(index + 1).copied().unwrap_or(0) as usize;
-        let group = lows.get(first..end).unwrap_or(&[]);
-        let count = if key != high { group.len() } else { group.partition_point(|&edge| edge <= low) };
-        self.v6 + (first + count).saturating_sub(1) as u32
+        let mut intervals = [0; N];
+        for ((interval, place), &address) in intervals.iter_mut().zip(places).zip(addresses) {
+            let (high, low) = ((address >> 64) as u64, address as u64);
+            let index = place.min(self.upper.count as usize).saturating_sub(1);
+            let key = keys.get(start + index / KEYS).map_or(0, |line| line[index % KEYS]);
+            let first = first_edges.get(index).copied().unwrap_or(0) as usize;
+            let end = first_edges.get(index + 1).copied().unwrap_or(0) as usize;
+            // Behind the upper half that was found, all of its edges are below.
+            let low = select_unpredictable(key == high, low, u64::MAX);
+            let (mut from, mut left) = (first, end.saturating_sub(first));
+            let is_below = |at: usize| lows.get(at).is_some_and(|&edge| edge <= low);
+            while left > 1 {
+                let half = left / 2;
+                from = select_unpredictable(is_below(from + half - 1), from + half, from);
+                left -= half;
+            }
+            let count = from + usize::from((left == 1) & is_below(from));
+            *interval = self.v6 + count.saturating_sub(1) as u32;
+        }
+        intervals
     }
 }
