@@ -50,6 +50,16 @@ impl Judge for AsWritten {
         let verdict = if self.frames[position][0] == 0 { Verdict::Deny } else { Verdict::Allow };
         Decision::new(verdict, Reason::DefaultAllow, Stage::Default, FlowState::None)
     }
+    /// One frame of three is left to be asked about, so that runs of all kinds meet.
+    fn clear_cases(&self) -> (u64, u64) {
+        let is_told = |position: &usize| position % 3 != 2;
+        (0..self.frames.len()).filter(is_told).fold((0, 0), |(clear, denied), position| {
+            match self.frames[position][0] {
+                0 => (clear, denied | 1 << position),
+                _ => (clear | 1 << position, denied),
+            }
+        })
+    }
     fn adopt(&mut self, load: Arc<()>) -> Arc<()> {
         load
     }

@@ -174,9 +174,8 @@ pub struct Rows<'a> {
 /// So few frames are parsed faster by [`parse()`] each.
 pub const FEW: usize = 5;
 
-/// Parses up to sixteen frames, each as [`parse()`] does. Rows
-/// behind the last frame mean nothing afterwards. Cost: the plain ones are parsed at once where the processor has AVX-512; the
-/// others O(headers) each.
+/// Parses up to sixteen frames, each as [`parse()`] does. Rows behind the last frame mean nothing afterwards. Cost: the plain ones are
+/// parsed at once where the processor has AVX-512; the others O(headers) each.
 #[inline]
 pub fn parse_sixteen(arrivals: Arrivals<'_, '_>, options: &Options, rows: Rows<'_>) -> Findings {
     let Rows { keys, quotes, parsed, columns } = rows;

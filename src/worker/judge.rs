@@ -8,7 +8,8 @@ use crate::engine::{BATCH, Batch, Counters, Decision, Engine, FlowState, NoTrace
 use crate::packet::{Arrival, KeyBits, Options};
 
 /// Decides about the frames of one worker. Called once per burst in this order: [`Judge::begin`], [`Judge::add`] until all frames
-/// are taken in, [`Judge::keep`] if other workers own some, [`Judge::decide`], [`Judge::decision`] for each position.
+/// are taken in, [`Judge::strangers`] and [`Judge::keep`] where other workers may own some, [`Judge::decide`], then
+/// [`Judge::clear_cases`], and [`Judge::decision`] for each position that it leaves open.
 pub trait Judge {
     /// What it judges by; shared by all workers and replaced as a whole.
     type Load: Send + Sync + 'static;
@@ -16,7 +17,7 @@ pub trait Judge {
     /// Forgets the last burst.
     fn begin(&mut self);
 
-    /// Takes in the next frames; the fastest in whole sixteens.
+    /// Takes in the next frames; the fastest is a whole burst at once.
     fn add(&mut self, frames: &[Arrival<'_>]);
 
     /// The worker that owns the flow of the frame at a position.

@@ -37,6 +37,17 @@ impl Judge for ByFirstBytes {
         let verdict = if self.frames[position][0] == 0 { Verdict::Deny } else { Verdict::Allow };
         Decision::new(verdict, Reason::DefaultAllow, Stage::Default, FlowState::None)
     }
+    /// One frame of three is left to be asked about, so that runs of all kinds meet; what begins with 1 has no checksum to complete.
+    fn clear_cases(&self) -> (u64, u64) {
+        let is_told = |position: &usize| position % 3 != 2;
+        (0..self.frames.len()).filter(is_told).fold((0, 0), |(clear, denied), position| {
+            match self.frames[position][0] {
+                0 => (clear, denied | 1 << position),
+                1 => (clear | 1 << position, denied),
+                _ => (clear, denied),
+            }
+        })
+    }
     fn adopt(&mut self, load: Arc<()>) -> Arc<()> {
         load
     }
@@ -127,7 +138,7 @@ fn a_frame_longer_than_the_other_port_takes_is_dropped_and_counted() {
 fn a_half_made_checksum_is_completed_before_it_leaves_and_counted() {
     let mut all = lines(1);
     let (line, [outside, inside]) = &mut all[0];
-    let mut bytes = vec![1u8, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0x08, 0x00];
+    let mut bytes = vec![2u8, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0x08, 0x00];
     bytes.extend([0x45, 0, 0, 30, 0, 0, 0, 0, 64, 17, 0x66, 0xcd, 10, 0, 0, 1, 10, 0, 0, 2]);
     bytes.extend([0, 1, 0, 2, 0, 10, 0x14, 0x1e, 0x41, 0x42]);
     assert!(outside.inject(&bytes));
