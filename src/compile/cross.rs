@@ -73,8 +73,6 @@ const FEW_BYTES: usize = 256 << 10;
 
 /// Answers in a chunk: a cache line.
 const CHUNK: usize = 32;
-/// Rows may take so many times the room of the chunks that they are cut into.
-const WORTH: usize = 8;
 
 /// The table of port classes over all combinations of the program's classes, if they are not too many.
 fn written_out(offsets: [Vec<u32>; 3], ports: Vec<u16>) -> ([Vec<u32>; 3], [u32; 3], Vec<u16>) {
@@ -88,18 +86,76 @@ fn written_out(offsets: [Vec<u32>; 3], ports: Vec<u16>) -> ([Vec<u32>; 3], [u32;
     (Default::default(), factors, all)
 }
 
-/// Cuts rows of one width, a multiple of [`CHUNK`] if it is larger, into chunks, of which equal ones are kept once. Returns the
-/// offset of each chunk, row by row, and the answers.
-fn chunks(print: &Print, rows: &[u16], width: usize) -> (Vec<u32>, Vec<u16>) {
-    let mut answers: Vec<u16> = Vec::new();
-    let mut known = Known::default();
-    let offsets = rows.chunks(width.min(CHUNK)).map(|chunk| {
-        *known.entry(print.of_answers(chunk)).or_insert_with(|| {
-            answers.extend_from_slice(chunk);
-            (answers.len() - chunk.len()) as u32
-        })
-    });
-    (offsets.collect(), answers)
+/// Rows of answers of one width, each kept once; once they take too much, equal chunks of them are kept once, too.
+struct Answers {
+    /// Answers in a row: a multiple of [`CHUNK`] if it is larger.
+    width: usize,
+    rows: u32,
+    known: Known,
+    /// Offsets of chunks in the answers, row by row; none while rows are whole.
+    offsets: Vec<u32>,
+    known_chunks: Known,
+    answers: Vec<u16>,
+    /// Fingerprints of the chunks of a row.
+    prints: Vec<u128>,
+}
+
+impl Answers {
+    fn new(width: usize) -> Answers {
+        Answers {
+            width,
+            rows: 0,
+            known: Known::default(),
+            offsets: Vec::new(),
+            known_chunks: Known::default(),
+            answers: Vec::new(),
+            prints: Vec::with_capacity(width.div_ceil(CHUNK)),
+        }
+    }
+
+    /// Bytes so far.
+    fn bytes(&self) -> usize {
+        self.offsets.len() * 4 + self.answers.len() * 2
+    }
+
+    /// The number of a row, which is added if it is another one than those before.
+    fn number(&mut self, print: &Print, row: &[u16]) -> u32 {
+        self.prints.clear();
+        self.prints.extend(row.chunks(CHUNK).map(|chunk| print.of_answers(chunk)));
+        let halves = self.prints.iter().flat_map(|&print| [print as u64, (print >> 64) as u64]);
+        let number = *self.known.entry(print.of(halves.enumerate())).or_insert(self.rows);
+        if number == self.rows {
+            self.rows += 1;
+            if self.offsets.is_empty() {
+                self.answers.extend_from_slice(row);
+                if self.answers.len() * 2 > FEW_BYTES {
+                    self.cut(print);
+                }
+            } else {
+                for (chunk, &print) in row.chunks(CHUNK).zip(&self.prints) {
+                    let offset = chunk_offset(&mut self.known_chunks, &mut self.answers, print, chunk);
+                    self.offsets.push(offset);
+                }
+            }
+        }
+        number
+    }
+
+    /// Cuts whole rows into chunks.
+    fn cut(&mut self, print: &Print) {
+        let rows = std::mem::take(&mut self.answers);
+        let (known, answers) = (&mut self.known_chunks, &mut self.answers);
+        let offset = |chunk| chunk_offset(known, answers, print.of_answers(chunk), chunk);
+        self.offsets = rows.chunks(self.width.min(CHUNK)).map(offset).collect();
+    }
+}
+
+/// Where an equal chunk lies among the answers; it is added if there is none.
+fn chunk_offset(known: &mut Known, answers: &mut Vec<u16>, print: u128, chunk: &[u16]) -> u32 {
+    *known.entry(print).or_insert_with(|| {
+        answers.extend_from_slice(chunk);
+        (answers.len() - chunk.len()) as u32
+    })
 }
 
 /// Rows of bits of one width.
@@ -187,8 +243,7 @@ impl Print {
 
     /// Of numbers of 16 bits, whose count is a multiple of four.
     fn of_answers(&self, answers: &[u16]) -> u128 {
-        let word = |four: &[u16]| four.iter().fold(0u64, |word, &answer| word << 16 | u64::from(answer));
-        self.of(answers.chunks(4).map(word).enumerate())
+        self.of(answers.as_chunks::<4>().0.iter().map(|&four| bytemuck::cast(four)).enumerate())
     }
 }
 
@@ -229,6 +284,33 @@ fn product(print: &Print, a: &Rows, b: &Rows, effort: &mut Effort) -> Option<(Ve
         }
     }
     Some((numbers, found))
+}
+
+/// The places of the ones in a word.
+fn ones(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let at = word.trailing_zeros() as usize;
+        (word != 0).then(|| {
+            word &= word - 1;
+            at
+        })
+    })
+}
+
+/// Writes an answer for the classes that it holds in and that have none so far. Returns how many these were.
+fn first_of(held: &[u64], missing: &mut [u64], answer: u16, row: &mut [u16]) -> usize {
+    let mut count = 0;
+    for ((&held, missing), row) in held.iter().zip(missing).zip(row.chunks_mut(64)) {
+        let new = held & *missing;
+        *missing &= !held;
+        count += new.count_ones() as usize;
+        if new == u64::MAX {
+            row.fill(answer);
+        } else {
+            ones(new).for_each(|at| row[at] = answer);
+        }
+    }
+    count
 }
 
 /// Steps that looking up a fingerprint takes.
@@ -288,15 +370,16 @@ pub fn cross(dims: &Dimensions, broad: &[u32], room: usize, effort: &mut Effort)
         offsets
     };
     effort.spend(port_classes * examples.len())?;
-    let mut held: Vec<Vec<u16>> = vec![Vec::new(); examples.len()];
+    // By triple: the classes of ports in which it holds, as bits.
+    let words = port_classes.div_ceil(64);
+    let mut held = vec![0u64; words * examples.len()];
     for class in 0..port_classes {
         let row = port_rows.row(class);
-        for (triple, held) in held.iter_mut().enumerate() {
-            if row[triple / 64] >> (triple % 64) & 1 == 1 {
-                held.push(class as u16);
-            }
+        for (triple, held) in held.chunks_mut(words).enumerate() {
+            held[class / 64] |= (row[triple / 64] >> (triple % 64) & 1) << (class % 64);
         }
     }
+    let held = |triple: u32| &held[triple as usize * words..][..words];
 
     // Addresses: the entries that each pair of classes leaves, and what they answer. A row of answers is as wide as whole chunks.
     let wide = if port_classes > CHUNK {
@@ -306,13 +389,11 @@ pub fn cross(dims: &Dimensions, broad: &[u32], room: usize, effort: &mut Effort)
     };
     let (src_rows, dst_rows) = (rows(&src, &src_of, src_sets), rows(&dst, &dst_of, dst_sets));
     let mut leaves = Known::default();
-    let mut answered = Known::default();
-    let mut answers: Vec<u16> = Vec::new();
+    let mut answers = Answers::new(wide);
     let mut row = vec![0u16; wide];
+    let mut missing = vec![0u64; words];
     let mut table = Vec::with_capacity(pairs);
     let mut left: Vec<(usize, u64)> = Vec::new();
-    // Equal chunks are kept once, so the tables come to be smaller than the rows; by how much is seen at the end only.
-    let most_answers = room * WORTH / 2;
     for s in 0..src_rows.count() {
         let s_words: Vec<(usize, u64)> =
             src_rows.row(s).iter().copied().enumerate().filter(|word| word.1 != 0).collect();
@@ -323,37 +404,27 @@ pub fn cross(dims: &Dimensions, broad: &[u32], room: usize, effort: &mut Effort)
             left.extend(s_words.iter().map(|&(w, word)| (w, word & d_row[w])).filter(|word| word.1 != 0));
             let row_number = *leaves.entry(print.of(left.iter().copied())).or_insert_with(|| {
                 row.fill(0);
-                steps += wide;
-                let mut missing = port_classes;
-                'fill: for &(w, word) in &left {
-                    let mut word = word;
-                    while word != 0 {
-                        let at = w * 64 + word.trailing_zeros() as usize;
-                        word &= word - 1;
-                        let held = &held[triple_of[at] as usize];
-                        steps += 4 + held.len();
-                        for &class in held {
-                            let answer = &mut row[usize::from(class)];
-                            missing -= usize::from(*answer == 0);
-                            *answer = if *answer == 0 { at as u16 + 1 } else { *answer };
-                        }
-                        if missing == 0 {
-                            break 'fill;
-                        }
+                missing.fill(u64::MAX);
+                let positions = left.iter().flat_map(|&(w, word)| ones(word).map(move |bit| w * 64 + bit));
+                let mut are_missing = port_classes;
+                for at in positions {
+                    are_missing -= first_of(held(triple_of[at]), &mut missing, at as u16 + 1, &mut row);
+                    steps += 3 + words / 2;
+                    if are_missing == 0 {
+                        break;
                     }
                 }
-                *answered.entry(print.of_answers(&row)).or_insert_with(|| {
-                    answers.extend_from_slice(&row);
-                    (answers.len() / wide - 1) as u32
-                })
+                steps += STEPS_OF_CELL + 2 * wide;
+                answers.number(&print, &row)
             });
             table.push(row_number);
         }
         effort.spend(steps)?;
-        if answers.len() > most_answers {
+        if answers.bytes() > room {
             return None;
         }
     }
+    let Answers { offsets: chunks, mut answers, .. } = answers;
     let width = dst.members.len() as u32;
     // Answers are 1 + the position among the broad entries so far, or, if that has room, come to be 1 + the entry's own number.
     let is_small = broad.last().is_none_or(|&last| last < u32::from(u16::MAX));
@@ -364,12 +435,7 @@ pub fn cross(dims: &Dimensions, broad: &[u32], room: usize, effort: &mut Effort)
         }
     }
     let shift = wide.min(CHUNK).trailing_zeros();
-    let (of_row, chunks, answers) = if answers.len() * 2 <= FEW_BYTES {
-        (wide as u32, Vec::new(), answers)
-    } else {
-        let (chunks, answers) = chunks(&print, &answers, wide);
-        ((wide >> shift) as u32, chunks, answers)
-    };
+    let of_row = if chunks.is_empty() { wide as u32 } else { (wide >> shift) as u32 };
     let offsets = [
         offsets(&dims.port_classes[0], &sport.0, 1),
         offsets(&dims.port_classes[1], &dport.0, counts[0]),

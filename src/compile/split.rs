@@ -2,10 +2,10 @@
 //!
 //! Which entries are broad, so that they go into the cross product instead, is tried out: entries are ordered by the share of the
 //! packets that would meet them where they would be filed, and ever more of them, from the top, are taken to be broad. More broad
-//! entries mean fewer records to test and larger tables to miss the cache in; the estimate in nanoseconds decides. Numbers that
-//! cannot do better than the best so far are passed over, and where the next would take more steps than are left, by the growth
-//! so far, fewer are tried or none. Trying ends when the tables no longer have room, or building has taken its steps: both grow
-//! with the number of broad entries, so nothing that fits lies beyond.
+//! entries mean fewer records to test and larger tables to miss the cache in; the estimate in nanoseconds decides. After a few
+//! small tries the growth of tables and steps foretells what more entries would come to: tried next is what promises the fastest
+//! look-up for steps that are left, which may be all entries at once. Where that had no room, fewer are tried. Trying ends when
+//! nothing promises enough.
 
 use super::cross::{Built, cross};
 use super::cut::{Effort, Numbering, OPEN, Sets, Spans, classes};
@@ -43,15 +43,18 @@ const MOST_RECORDS: usize = 16;
 const HEADER_NS: f64 = 3.3;
 const CROSS_NS: f64 = 1.5;
 const LISTS_NS: f64 = 2.2;
-const TEST_NS: f64 = 0.55;
+const TEST_NS: f64 = 0.8;
+
+/// What a try must promise at least, unless it takes no more than one part in so many of the steps that are left.
+const LEAST_GAIN_NS: f64 = 0.1;
+const CHEAP: f64 = 12.0;
 
 /// What a load that is asked for in time costs from a table of so many bytes: nothing beyond the instruction from the first cache,
 /// then a little more with each doubling of the table, more beyond the second cache, and much more beyond the last.
-fn load_ns(bytes: usize) -> f64 {
+fn load_ns(bytes: f64) -> f64 {
     const FIRST: f64 = (16 << 10) as f64;
     const SECOND: f64 = (1 << 20) as f64;
     const LAST: f64 = (16 << 20) as f64;
-    let bytes = bytes as f64;
     let cached = (bytes.min(SECOND) / FIRST).max(1.0).log2() * 0.25;
     let shared = (bytes.min(LAST) / SECOND).max(1.0).log2() * 0.75;
     let beyond = (bytes / LAST).max(1.0).log2() * 2.0;
@@ -66,42 +69,79 @@ fn room(entries: usize) -> usize {
 /// Steps that building one list may take: some ten milliseconds for a thousand entries, some tens for ten thousand, and no more
 /// than a quarter of a second.
 fn steps(entries: usize) -> u64 {
-    ((10 << 20) + entries as u64 * 4_600).min(220 << 20)
+    ((14 << 20) + entries as u64 * 4_600).min(220 << 20)
 }
 
 /// Steps that filing the entries of one list may take: it must not fail for a division that is found to be best.
 const FILING_STEPS: u64 = 24 << 20;
 
-/// How the steps of a cross product grow with its entries: about as a power of their number, that of the last two tries.
+/// What one try has shown: so many broad entries took so many steps to tables of these bytes.
+#[derive(Clone, Copy)]
+struct Try {
+    entries: f64,
+    steps: f64,
+    bytes: [f64; 4],
+}
+
+impl Try {
+    /// What a look-up in the tables costs.
+    fn ns(&self) -> f64 {
+        CROSS_NS + self.bytes.iter().map(|&bytes| load_ns(bytes)).sum::<f64>()
+    }
+}
+
+/// How steps and tables of a cross product grow with its entries: about as a power of their number, that of the last two tries.
 #[derive(Default)]
 struct Growth {
-    /// Entries and steps of the last two.
-    tries: [(f64, f64); 2],
+    last: Option<Try>,
+    before: Option<Try>,
 }
 
 impl Growth {
-    /// What growth is worth trying: a quarter more entries.
-    const LEAST: f64 = 1.25;
-    /// The share of the steps that is planned with where a number of entries is made from it.
-    const PLANNED: f64 = 0.85;
+    /// How far a power is trusted: to so many times the entries of the last try, and farther while entries are few. Where it was
+    /// won within that reach, it is trusted twice as far for all entries.
+    const REACH: f64 = 2.1;
+    const FEW: f64 = 256.0;
+    /// Steps may come to be so many times those foreseen; from farther away.
+    const CAUTION: f64 = 1.4;
+    const MORE_CAUTION: f64 = 2.0;
+    /// Answers grow at least by this power in the end: it is less at first, where rows begin to be cut into chunks.
+    const LEAST_OF_ANSWERS: f64 = 1.5;
 
-    fn add(&mut self, entries: usize, steps: u64) {
-        self.tries = [self.tries[1], (entries as f64, steps as f64)];
+    fn add(&mut self, tried: Try) {
+        self.before = self.last.replace(tried);
     }
 
-    /// How many entries to try where `wanted` are to be tried and so many steps are left; `None` if it is not worth trying.
-    fn affordable(&self, wanted: usize, left: u64) -> Option<usize> {
-        let [(few, few_steps), (many, many_steps)] = self.tries;
-        if few < 1.0 || many <= few || few_steps < 1.0 {
-            return Some(wanted);
-        }
-        let power = ((many_steps / few_steps).ln() / (many / few).ln()).max(1.0);
-        let left = left as f64;
-        if many_steps * (wanted as f64 / many).powf(power) <= left {
-            return Some(wanted);
-        }
-        let factor = (left * Growth::PLANNED / many_steps).powf(power.recip());
-        (factor >= Growth::LEAST).then(|| ((many * factor) as usize).min(wanted))
+    /// Whether so many entries are so near to the last try that a power is trusted.
+    fn reaches(&self, entries: usize) -> bool {
+        self.last.is_some_and(|last| entries as f64 <= (last.entries * Growth::REACH).max(Growth::FEW))
+    }
+
+    /// Whether so many entries, which are all, are near enough.
+    fn reaches_all(&self, entries: usize) -> bool {
+        let within = |from: Option<Try>, to: f64, reach: f64| from.is_some_and(|from| to <= from.entries * reach);
+        let was_near = self.last.is_some_and(|last| within(self.before, last.entries, Growth::REACH));
+        was_near && within(self.last, entries as f64, 2.0 * Growth::REACH)
+    }
+
+    /// The steps that there should be before a try that is foreseen to take `steps` is begun.
+    fn with_caution(&self, entries: usize, steps: f64) -> f64 {
+        steps * if self.reaches(entries) { Growth::CAUTION } else { Growth::MORE_CAUTION }
+    }
+
+    /// What trying so many entries should show; `None` if there is nothing to judge by.
+    fn foresee(&self, entries: usize) -> Option<Try> {
+        let (last, before) = (self.last?, self.before.filter(|before| before.entries >= 1.0)?);
+        let entries = entries as f64;
+        let grown = |now: f64, then: f64, least: f64| {
+            let power = ((now.max(1.0) / then.max(1.0)).ln() / (last.entries / before.entries).ln()).max(least);
+            (entries / last.entries).powf(power)
+        };
+        let [ports, pairs, chunks, answers] = last.bytes;
+        let answers_grown = grown(chunks + answers, before.bytes[2] + before.bytes[3], Growth::LEAST_OF_ANSWERS);
+        let pairs_grown = grown(pairs, before.bytes[1], 1.0);
+        let bytes = [ports, pairs * pairs_grown, chunks * answers_grown, answers * answers_grown];
+        Some(Try { entries, steps: last.steps * grown(last.steps, before.steps, 1.0), bytes })
     }
 }
 
@@ -339,9 +379,16 @@ fn divided(
     let unlisted = filings.partition_point(|(_, filing)| filing.cost.is_infinite());
     let sides: usize = [&dims.src, &dims.dst].iter().map(|sets| Side::most_bytes(sets.universe as usize)).sum();
     let room = room(entries.len()).min(memory);
+    let leaves_bytes = |broad: usize| (filings.len() - broad) * size_of::<Leaf>();
+    // What a look-up costs with so many broad entries, where one in their cross product costs so much.
+    let ns_with = |broad: usize, cross_ns: f64| {
+        let lists_ns = if broad == filings.len() { 0.0 } else { LISTS_NS };
+        let test_ns = TEST_NS + load_ns(leaves_bytes(broad) as f64);
+        HEADER_NS + 2.0 * load_ns(sides as f64 / 2.0) + cross_ns + lists_ns + tests[broad] * test_ns
+    };
     let mut best: Option<Division> = None;
     let mut growth = Growth::default();
-    let mut broad = unlisted;
+    let (mut broad, mut most) = (unlisted, filings.len());
     loop {
         let left = effort.left();
         let ascending = {
@@ -349,41 +396,59 @@ fn divided(
             ascending.sort_unstable();
             ascending
         };
-        let Some(built) = cross(dims, &ascending, room, effort) else { break };
-        growth.add(broad, left - effort.left());
-        let bytes = built.tables.bytes();
-        let leaves_bytes = |broad: usize| (filings.len() - broad) * size_of::<Leaf>();
-        let cross_ns: f64 = CROSS_NS + bytes.iter().map(|&bytes| load_ns(bytes)).sum::<f64>();
-        let tables_ns = HEADER_NS + 2.0 * load_ns(sides / 2) + cross_ns;
-        // With these tables and so many broad entries.
-        let ns_with = |broad: usize| {
-            let lists_ns = if broad == filings.len() { 0.0 } else { LISTS_NS };
-            tables_ns + lists_ns + tests[broad] * (TEST_NS + load_ns(leaves_bytes(broad)))
+        let reached = match cross(dims, &ascending, room, effort) {
+            Some(built) => {
+                let bytes = built.tables.bytes();
+                let steps = (left - effort.left()) as f64;
+                let tried = Try { entries: broad as f64, steps, bytes: bytes.map(|bytes| bytes as f64) };
+                growth.add(tried);
+                let ns = ns_with(broad, tried.ns());
+                if ns < best.as_ref().map_or(bound, |best| best.ns)
+                    && bytes.iter().sum::<usize>() + leaves_bytes(broad) <= memory
+                {
+                    best = Some(Division { broad, built, ns });
+                }
+                broad
+            }
+            None => {
+                // More would take more. Fewer are tried again from the last number that had room.
+                let Some(last) = growth.last else { break };
+                most = broad - 1;
+                last.entries as usize
+            }
         };
-        let ns = ns_with(broad);
-        if ns < best.as_ref().map_or(bound, |best| best.ns)
-            && bytes.iter().sum::<usize>() + leaves_bytes(broad) <= memory
-        {
-            best = Some(Division { broad, built, ns });
-        }
-        // Tables do not shrink: what is not better with these is not better.
+        let Some(last) = growth.last else { break };
         let most_ns = best.as_ref().map_or(bound, |best| best.ns);
-        let mut next = broad;
-        let is_over = loop {
-            if next == filings.len() || tests[next] == 0.0 {
-                break true;
-            }
+        let (mut next, mut wanted, mut any) = (reached, None, None);
+        while next < most && tests[next] > 0.0 {
             next = next_broad(&filings, next);
-            if ns_with(next) < most_ns {
-                break false;
+            if next > most {
+                break;
             }
-        };
-        if is_over {
-            break;
+            let foreseen = growth.foresee(next);
+            let steps = foreseen.map_or(0.0, |foreseen| growth.with_caution(next, foreseen.steps));
+            // Tables do not shrink: what is not better with these is not better.
+            if any.is_none() && ns_with(next, last.ns()) < most_ns && steps * CHEAP <= effort.left() as f64 {
+                any = Some(next);
+            }
+            let Some(foreseen) = foreseen else {
+                if any.is_some() {
+                    break;
+                }
+                continue;
+            };
+            // All entries need no lists: that is worth a try from afar.
+            if !growth.reaches(next) && (next < filings.len() || !growth.reaches_all(next)) {
+                continue;
+            }
+            let ns = ns_with(next, foreseen.ns());
+            if ns < wanted.map_or(most_ns, |(_, ns)| ns) - LEAST_GAIN_NS && steps <= effort.left() as f64 {
+                wanted = Some((next, ns));
+            }
         }
-        match growth.affordable(next, effort.left()) {
-            Some(affordable) if ns_with(affordable) < most_ns => broad = affordable,
-            _ => break,
+        match wanted.map(|(wanted, _)| wanted).or(any) {
+            Some(next) => broad = next,
+            None => break,
         }
     }
     best.map(|best| (filings, best))

@@ -260,10 +260,10 @@ fn as_many_classes_of_ports_as_sixteen_bits_number_are_told_apart_and_one_more_i
 #[test]
 fn a_list_whose_sets_take_too_long_to_multiply_out_is_filed() {
     let dice = &mut Dice::new(25);
-    // Eight sources of 9,500 scattered hosts each, a few of them in all eight; each goes to a host of its own. Filing them under
+    // Eight sources of 13,000 scattered hosts each, a few of them in all eight; each goes to a host of its own. Filing them under
     // their sources takes two thirds of the steps of a cross product of the eight, and a list of 308 has steps for the one only.
     const SETS: u32 = 8;
-    const MEMBERS: u32 = 9_500;
+    const MEMBERS: u32 = 13_000;
     const SINGLES: u32 = 300;
     let set = |numbers: Vec<u32>| Some(Rc::new(AddressSet::of_addresses(&hosts(numbers.into_iter()))));
     let source = |n: u32| match n {
@@ -297,6 +297,35 @@ fn a_list_whose_sets_take_too_long_to_multiply_out_is_filed() {
     let keys: Vec<Key> = (0..500).map(|_| key(dice)).collect();
     let [hits, misses] = compare("filed", &rules, &[whole(&rules)], &keys, &built);
     assert!(hits > 200 && misses > 100, "{hits} hits, {misses} misses");
+}
+
+#[test]
+fn a_list_is_taken_apart_however_many_broad_entries_that_takes() {
+    let dice = &mut Dice::new(26);
+    // A hundred entries hold everywhere: bit vectors are faster than lists with most of them on every one.
+    const BROAD: u32 = 100;
+    const PAIRS: u32 = 500;
+    let set = |n: u32| Some(Rc::new(AddressSet::of_addresses(&hosts([n].into_iter()))));
+    let broad = (0..BROAD).map(|n| Match { dport: one_port(1_000 + n), ..Match::EVERYTHING });
+    let pair = |n: u32| Match { src: set(0x0a00_0000 + 2 * n), dst: set(0x0c00_0000 + 2 * n), ..Match::EVERYTHING };
+    let rules: Vec<Match> = broad.chain((0..PAIRS).map(pair)).collect();
+    let built = build(&rules, &[whole(&rules)]);
+    let shape = first_list(&built, rules.len());
+    assert_eq!((shape.structure, shape.broad), ("filed+cross-product", BROAD as usize), "{shape:?}");
+    let key = |dice: &mut Dice| {
+        let n = dice.below(PAIRS as usize) as u32;
+        Key {
+            src: u128::from(0x0a00_0000 + 2 * n) + u128::from(dice.chance(30)),
+            dst: u128::from(0x0c00_0000 + 2 * n) + u128::from(dice.chance(30)),
+            dport: 1_000 + dice.below(2 * BROAD as usize) as u16,
+            protocol: 6,
+            bits: KeyBits(KeyBits::L4),
+            ..Key::EMPTY
+        }
+    };
+    let keys: Vec<Key> = (0..500).map(|_| key(dice)).collect();
+    let [hits, misses] = compare("broad", &rules, &[whole(&rules)], &keys, &built);
+    assert!(hits > 200 && misses > 50, "{hits} hits, {misses} misses");
 }
 
 #[test]
