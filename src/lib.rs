@@ -51,7 +51,8 @@
 //! [`engine::fragments`] lets later fragments follow their first.
 //!
 //! Who owns what: a flow belongs to the worker that a keyed hash of its unordered address pair names, so that both directions,
-//! fragments and ICMP errors meet one state; frames that the hardware spread otherwise are handed over by descriptor. A program
+//! fragments and ICMP errors meet one state; frames that the hardware spread otherwise are handed over by descriptor. Captures are
+//! read beside the worker, where a processor is free, and arrive in parcels that own the blocks their packets lie in. A program
 //! is compiled off the line, published as a whole with a generation number, and adopted by each worker between two bursts.
 //!
 //! ## Invariants that hold everywhere

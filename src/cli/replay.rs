@@ -23,7 +23,7 @@ use crate::base::address::Direction;
 use crate::base::diagnostic::did_you_mean;
 use crate::base::id::WorkerId;
 use crate::control::load::{Loaded, load};
-use crate::io::pcap::{Capture, CaptureError, CapturePort, Merge};
+use crate::io::pcap::{Capture, CaptureError, CapturePort, Merge, Reading};
 use crate::worker::{EngineJudge, Fates, Judge, Line, NoTap};
 
 /// Arguments of `ringwall replay`.
@@ -49,7 +49,8 @@ pub struct ReplayArguments {
     /// Play the captures this many times; each time continues where the last one ended
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
-    /// Workers, each on a thread with the flows that it owns
+    /// Workers, each on a thread with the flows that it owns; where there are more processors than workers, a thread beside each
+    /// reads its captures
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     workers: u32,
     /// Form of the summary
@@ -147,6 +148,14 @@ fn replay(arguments: &ReplayArguments, loaded: &Loaded, captures: &[(Side, PathB
     Ok(print::result(&text, exit::DONE))
 }
 
+/// Who reads the captures of each of so many workers. A reader that takes turns with another worker on one processor slows both.
+pub(super) fn reading(workers: u32) -> Reading {
+    match thread::available_parallelism() {
+        Ok(processors) if processors.get() > workers as usize => Reading::Beside,
+        _ => Reading::Between,
+    }
+}
+
 /// Opens the captures; the directions of those that go by segment are found packet by packet.
 pub(super) fn merge(captures: &[(Side, PathBuf)]) -> Result<Merge, CaptureError> {
     let open = |(side, path): &(Side, PathBuf)| {
@@ -172,12 +181,13 @@ fn work(
     let mut judge = Some(EngineJudge::new(loaded.load(), &settings));
     let sides: Vec<Side> = captures.iter().map(|c| c.0).collect();
     let (mut meter, mut fates) = (Meter::new(), Fates::default());
+    let mut reading = reading(arguments.workers);
     // How far the clock of this turn is ahead of the captures' own.
     let mut ahead = 0;
     let started = Instant::now();
     for _ in 0..arguments.repeat {
         let sorter = sorter(&sides, loaded, worker, arguments.workers, seed);
-        let [source, beside] = CapturePort::pair(merge(captures)?, sorter);
+        let [source, beside] = CapturePort::pair(merge(captures)?, sorter, reading);
         let Some(taken) = judge.take() else { break };
         let mut line = Line::new(source.ahead_by(ahead), beside, taken);
         match &mut recorder {
@@ -185,6 +195,7 @@ fn work(
             None => play(&mut line, &mut NoTap, arguments.speed, u64::MAX, &mut meter)?,
         };
         let source = &line.ports()[0];
+        reading = source.reads();
         if let Some(recorder) = &mut recorder {
             if let Some(error) = recorder.error.take() {
                 return Err(error);
@@ -202,5 +213,5 @@ fn work(
         None => Default::default(),
     };
     let verdicts = recorder.map_or(Ok(Vec::new()), Recorder::finish)?;
-    Ok(Share { counters, fates, meter, elapsed, flows, verdicts })
+    Ok(Share { counters, fates, meter, reading, elapsed, flows, verdicts })
 }

@@ -20,6 +20,9 @@ fn it_reports_every_field_and_leaves_nothing_behind() {
         for stage in ["read", "find", "line"] {
             assert!(report["stages_ns"][stage].is_f64(), "{stage}: {report}");
         }
+        for key in ["reader_ns", "waiting_ns", "reader_threads"] {
+            assert!(report[key].is_number(), "{key}: {report}");
+        }
         assert!(report["packets"].as_u64().unwrap() >= 3000, "{report}");
         assert_eq!(report["allocations_per_packet"], 0.0, "{report}");
         assert_eq!(temporary.path().read_dir().unwrap().count(), 0, "{more:?}");

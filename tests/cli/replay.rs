@@ -95,9 +95,19 @@ fn the_summary_has_stable_keys_and_adds_up() {
     let here = directory(&[]);
     let summary: Value =
         serde_json::from_str(&run_in(here.path(), arguments(&["-o", "json"])).ended_with(0).out).unwrap();
-    for key in
-        ["packets", "bytes", "allowed", "denied", "packets_per_second", "nanoseconds_per_packet", "flows", "logs"]
-    {
+    for key in [
+        "packets",
+        "bytes",
+        "allowed",
+        "denied",
+        "packets_per_second",
+        "nanoseconds_per_packet",
+        "reading_seconds",
+        "waiting_seconds",
+        "reader_threads",
+        "flows",
+        "logs",
+    ] {
         assert!(summary[key].is_number(), "{key}: {summary}");
     }
     for key in ["p50", "p90", "p99", "p99.9", "max"] {

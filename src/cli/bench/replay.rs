@@ -1,9 +1,10 @@
 //! `ringwall bench replay`: numbers of rules, flows and packets in, packets per second of captures from the page cache out.
 //!
 //! The captures are written to a directory that is removed afterwards, and played again and again by the code that `ringwall replay`
-//! runs, each time with empty tables. The clock starts when the packets that open the flows are through. In turn with it run the two
-//! parts that are no packet line: finding and merging the packets without judging them, and reading the blocks alone. An interrupt
-//! ends it between two parts of a turn, and removes the directory as well.
+//! runs, each time with empty tables. The clock starts when the packets that open the flows are through; a reader beside the worker is
+//! some thousand packets ahead of it then, as at any other time. In turn with it run the two parts that are no packet line: finding
+//! and merging the packets without judging them, and reading the blocks alone. An interrupt ends it between two parts of a turn, and
+//! removes the directory as well.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -21,11 +22,11 @@ use crate::cli::arguments::{Output, exit};
 use crate::cli::lab::stop_flag;
 use crate::cli::replay::sort::sorter;
 use crate::cli::replay::turn::{Meter, Speed, play};
-use crate::cli::replay::{Side, merge};
+use crate::cli::replay::{Side, merge, reading};
 use crate::cli::{findings, print};
 use crate::control::load::{Loaded, Request, load};
 use crate::engine::{Counters, Verdict};
-use crate::io::pcap::CapturePort;
+use crate::io::pcap::{CapturePort, Reading};
 use crate::io::{Frames, Port};
 use crate::lab::LabError;
 use crate::worker::{EngineJudge, Judge, Line, NoTap};
@@ -40,7 +41,7 @@ const PIECE: u64 = 1 << 20;
 /// Arguments of `ringwall bench replay`.
 ///
 /// Every packet passes all stages of the data path: found in its capture, parsed, looked up among the flows, judged by the whole
-/// policy where it begins a flow, its verdict carried out.
+/// policy where it begins a flow, its verdict carried out. Where a processor is free, a thread beside the worker reads and merges.
 #[derive(Clone, Debug, Args)]
 pub struct ReplayArguments {
     /// Rules of the policy
@@ -86,12 +87,15 @@ struct Report {
     gigabits_per_s: f64,
     ns_per_packet: f64,
     stages_ns: Stages,
+    reader_threads: u32,
+    reader_ns: f64,
+    waiting_ns: f64,
     floor_mpps: f64,
     best_mpps: f64,
     allocations_per_packet: f64,
 }
 
-/// Nanoseconds per packet.
+/// Nanoseconds per packet: the first two of the thread that reads, the third of the worker's.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Stages {
     /// Moving the blocks out of the page cache.
@@ -159,17 +163,21 @@ fn measure(arguments: &ReplayArguments, allocations: fn() -> u64) -> Result<Repo
     let loaded = outcome.loaded.ok_or_else(|| defect(findings::text(&outcome.findings, &outcome.sources)))?;
     let mut bench = Bench::new(&loaded, &written, sides, &stop);
     let (mut whole, mut found, mut read) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut line, mut reader, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
     let mut counted = 0;
     let end = Instant::now() + Duration::from_secs_f64(arguments.seconds);
     // The first turn of each brings the files into the page cache and the memory of the tables from the kernel.
     for turn in 0.. {
-        let (packets, spent, asked) = bench.whole(allocations)?;
+        let Whole { packets, spent, asked, meter } = bench.whole(allocations)?;
         let each = |time: Duration, packets: u64| time.as_secs_f64() * 1e9 / packets.max(1) as f64;
         let without = bench.without_line()?;
         let reading = bench.reading()?;
         if turn > 0 {
             counted += asked;
             whole.push(each(spent, packets));
+            line.push(each(meter.busy, packets));
+            reader.push(each(meter.reading, packets));
+            waiting.push(each(meter.waiting, packets));
             found.push(each(without.1, without.0));
             // Of all bytes, the share of those packets that the other two are measured over.
             let share = (bench.bytes + RECORD_HEADER * written.rest) as f64 / written.bytes.max(1) as f64;
@@ -181,7 +189,8 @@ fn measure(arguments: &ReplayArguments, allocations: fn() -> u64) -> Result<Repo
     }
     let turns = whole.len();
     let best = whole.iter().copied().fold(f64::INFINITY, f64::min);
-    let (whole, found, read) = (median(&mut whole), median(&mut found), median(&mut read));
+    let [whole, found, read, line, reader, waiting] =
+        [whole, found, read, line, reader, waiting].map(|mut figures| median(&mut figures));
     let packets = written.rest;
     Ok(Report {
         rules,
@@ -194,7 +203,10 @@ fn measure(arguments: &ReplayArguments, allocations: fn() -> u64) -> Result<Repo
         mpps: 1e3 / whole,
         gigabits_per_s: bench.bytes as f64 * 8.0 / (whole * packets as f64),
         ns_per_packet: whole,
-        stages_ns: Stages { read, find: found - read, line: whole - found },
+        stages_ns: Stages { read, find: reader - read, line },
+        reader_threads: u32::from(reading(1) == Reading::Beside),
+        reader_ns: reader,
+        waiting_ns: waiting,
         floor_mpps: 1e3 / found,
         best_mpps: 1e3 / best,
         allocations_per_packet: counted as f64 / (turns as u64 * packets).max(1) as f64,
@@ -205,6 +217,16 @@ fn measure(arguments: &ReplayArguments, allocations: fn() -> u64) -> Result<Repo
 fn median(figures: &mut [f64]) -> f64 {
     figures.sort_unstable_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// What one turn through the whole data path took.
+struct Whole {
+    packets: u64,
+    spent: Duration,
+    /// How often memory was asked for, by all threads.
+    asked: u64,
+    /// Where the time went.
+    meter: Meter,
 }
 
 /// The captures, and what they are judged by.
@@ -254,18 +276,19 @@ impl<'a> Bench<'a> {
     fn ports(&self) -> Result<[CapturePort; 2], Fault> {
         let sides: Vec<Side> = self.captures.iter().map(|capture| capture.0).collect();
         let sorter = sorter(&sides, self.loaded, WorkerId(0), 1, self.seed);
-        Ok(CapturePort::pair(merge(&self.captures).map_err(defect)?, sorter))
+        Ok(CapturePort::pair(merge(&self.captures).map_err(defect)?, sorter, reading(1)))
     }
 
-    /// Packets, the time they took, and how often memory was asked for.
-    fn whole(&mut self, allocations: fn() -> u64) -> Result<(u64, Duration, u64), Fault> {
+    /// All that `ringwall replay` does.
+    fn whole(&mut self, allocations: fn() -> u64) -> Result<Whole, Fault> {
         let [source, beside] = self.ports()?;
         let Some(mut judge) = self.judge.take() else { return Err(defect("the engine was lost")) };
         judge.forget();
         let before = allowed(judge.counters());
         let mut line = Line::new(source, beside, judge);
         let mut meter = Meter::new();
-        let opening = play(&mut line, &mut NoTap, Speed::Max, self.written.opening, &mut meter).map_err(defect)?;
+        let opening =
+            play(&mut line, &mut NoTap, Speed::Max, self.written.opening, &mut Meter::new()).map_err(defect)?;
         let bytes = allowed(line.judge().counters()).1;
         let asked = allocations();
         let start = Instant::now();
@@ -279,7 +302,7 @@ impl<'a> Bench<'a> {
         if (opening + packets, passed) != (all, all) {
             return Err(defect(format!("{all} packets were written, {} played, {passed} allowed", opening + packets)));
         }
-        Ok((packets, spent, asked))
+        Ok(Whole { packets, spent, asked, meter })
     }
 
     /// The same without the packet line: packets and the time they took.
@@ -331,6 +354,11 @@ fn allowed(counters: &Counters) -> (u64, u64) {
 
 fn table(arguments: &ReplayArguments, report: &Report) -> String {
     let Stages { read, find, line } = report.stages_ns;
+    let Report { reader_ns, waiting_ns, .. } = report;
+    let thread = match report.reader_threads {
+        0 => "the same thread, between bursts",
+        _ => "a thread beside",
+    };
     let of = match arguments.captures {
         Sides::Both => "captures of uplink and downlink",
         Sides::Uplink => "a capture of the uplink",
@@ -344,7 +372,8 @@ fn table(arguments: &ReplayArguments, report: &Report) -> String {
         "{} rules, {} active flows, {} new ones per 1000 packets, {size}, {of} from the page cache\n\n\
          {:>10.2} million packets per second ({:.2} at best of {} turns of {} packets), {:.2} Gbit/s\n\
          {:>10.2} of the same found in their captures and not judged\n\
-         {:>10.1} ns per packet\n{read:>10.1}   read\n{find:>10.1}   find and merge\n{line:>10.1}   packet line\n\
+         {:>10.1} ns per packet\n{line:>10.1}   packet line\n{waiting_ns:>10.1}   until packets were read\n\
+         {reader_ns:>10.1} ns per packet on {thread}\n{read:>10.1}   read\n{find:>10.1}   find and merge\n\
          {:>10.3} allocations per packet\n",
         report.rules,
         report.flows,

@@ -9,6 +9,7 @@ use super::turn::{Meter, histogram};
 use crate::cli::flow_view::FlowView;
 use crate::cli::summary::{self, Row, RuleRow};
 use crate::engine::{Counters, Program, Verdict};
+use crate::io::pcap::Reading;
 use crate::worker::Fates;
 
 /// What one worker did.
@@ -16,6 +17,8 @@ pub(super) struct Share {
     pub counters: Counters,
     pub fates: Fates,
     pub meter: Meter,
+    /// Whether its captures were read beside it.
+    pub reading: Reading,
     /// From the first capture opened to the last verdict.
     pub elapsed: Duration,
     pub flows: FlowView,
@@ -52,6 +55,8 @@ pub(super) struct Summary {
     packets_per_second: f64,
     nanoseconds_per_packet: f64,
     reading_seconds: f64,
+    waiting_seconds: f64,
+    reader_threads: usize,
     latency_ns: Latency,
     reasons: Vec<Row>,
     top_denied: Vec<RuleRow>,
@@ -101,6 +106,8 @@ impl Summary {
             packets_per_second: if seconds > 0.0 { packets as f64 / seconds } else { 0.0 },
             nanoseconds_per_packet: if packets > 0 { busy * 1e9 / packets as f64 } else { 0.0 },
             reading_seconds: shares.iter().map(|s| s.meter.reading).max().unwrap_or_default().as_secs_f64(),
+            waiting_seconds: shares.iter().map(|s| s.meter.waiting).max().unwrap_or_default().as_secs_f64(),
+            reader_threads: shares.iter().filter(|s| s.reading == Reading::Beside).count(),
             latency_ns: Latency { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: latency.max() },
             reasons: summary::rows(&counters, &fates),
             top_denied: summary::top_denied(program, 10),
@@ -123,9 +130,17 @@ impl Summary {
         );
         let _ = writeln!(
             text,
-            "{:.3} s, {:.3} s of them reading, {:.0} packets/s, {:.1} ns per packet in the packet line",
-            self.seconds, self.reading_seconds, self.packets_per_second, self.nanoseconds_per_packet
+            "{:.3} s, {:.0} packets/s, {:.1} ns per packet in the packet line",
+            self.seconds, self.packets_per_second, self.nanoseconds_per_packet
         );
+        let _ = match self.reader_threads {
+            0 => writeln!(text, "{:.3} s of that reading captures, between bursts", self.reading_seconds),
+            _ => writeln!(
+                text,
+                "reading captures took {:.3} s on a thread beside each worker, which waited for it {:.3} s",
+                self.reading_seconds, self.waiting_seconds
+            ),
+        };
         text.push_str(&summary::table(&self.reasons));
         if !self.top_denied.is_empty() {
             let _ = writeln!(text, "{:<40}{:>6}{:>14}  ORIGIN", "TOP DENIED", "RULE", "PACKETS");

@@ -27,14 +27,16 @@ pub struct Meter {
     pub latency: Histogram<u64>,
     /// In bursts.
     pub busy: Duration,
-    /// Reading the captures, block by block.
+    /// Reading the captures, sorting and merging their packets, on whatever thread.
     pub reading: Duration,
+    /// Without packets, until they were read.
+    pub waiting: Duration,
 }
 
 impl Meter {
     /// Nothing measured.
     pub fn new() -> Meter {
-        Meter { latency: histogram(), busy: Duration::ZERO, reading: Duration::ZERO }
+        Meter { latency: histogram(), busy: Duration::ZERO, reading: Duration::ZERO, waiting: Duration::ZERO }
     }
 
     fn note(&mut self, spent: Duration, packets: u64) {
@@ -56,7 +58,7 @@ pub(super) fn histogram() -> Histogram<u64> {
 }
 
 /// Takes what the captures still hold through the line, or the bursts that make at least `most` packets; returns how many packets
-/// that were. The clock is read once per burst, and once per block.
+/// that were. The clock is read once per burst, and once each time that packets are fetched.
 pub fn play<J: Judge, T: Tap>(
     line: &mut Line<CapturePort, J>,
     tap: &mut T,
@@ -66,13 +68,14 @@ pub fn play<J: Judge, T: Tap>(
 ) -> Result<u64, CaptureError> {
     let started = Instant::now();
     let mut before = started;
+    let already = line.ports()[0].reading();
     let mut packets = 0;
     while packets < most {
         let source = &mut line.ports_mut()[0];
         if source.is_dry() {
             source.refill();
             let after = Instant::now();
-            meter.reading += after - before;
+            meter.waiting += after - before;
             before = after;
         }
         let moved = line.burst(Direction::Inbound, Now(0), tap) as u64;
@@ -91,5 +94,7 @@ pub fn play<J: Judge, T: Tap>(
             before = Instant::now();
         }
     }
-    line.ports_mut()[0].take_error().map_or(Ok(packets), Err)
+    let source = &mut line.ports_mut()[0];
+    meter.reading += source.reading() - already;
+    source.take_error().map_or(Ok(packets), Err)
 }

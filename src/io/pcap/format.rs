@@ -192,21 +192,20 @@ impl Format {
         }
     }
 
-    /// Finds the frequent kind of packets from `at` on, `room` at most, as long as they are whole and nothing is wrong: Ethernet frames
-    /// of pcap files, and of enhanced packet blocks. Moves `at` behind them and returns how many they are; what it leaves,
-    /// [`Format::next`] explains.
+    /// Finds the frequent kind of packets from `at` on, as long as they are whole and nothing is wrong: Ethernet frames of pcap
+    /// files, and of enhanced packet blocks. Moves `at` behind them; what it leaves, [`Format::next`] explains.
     #[inline]
-    pub fn locate_many(&mut self, bytes: &[u8], at: &mut usize, room: usize, take: impl FnMut(Located)) -> usize {
+    pub fn locate_many(&mut self, bytes: &[u8], at: &mut usize, take: impl FnMut(Located)) {
         match self {
             Format::Pcap(pcap) if pcap.link == Link::Ethernet => match pcap.order {
-                Order::Little => pcap.locate_many(u32::from_le_bytes, bytes, at, room, take),
-                Order::Big => pcap.locate_many(u32::from_be_bytes, bytes, at, room, take),
+                Order::Little => pcap.locate_many(u32::from_le_bytes, bytes, at, take),
+                Order::Big => pcap.locate_many(u32::from_be_bytes, bytes, at, take),
             },
             Format::Pcapng(pcapng) => match pcapng.order {
-                Order::Little => pcapng.locate_many(u32::from_le_bytes, bytes, at, room, take),
-                Order::Big => pcapng.locate_many(u32::from_be_bytes, bytes, at, room, take),
+                Order::Little => pcapng.locate_many(u32::from_le_bytes, bytes, at, take),
+                Order::Big => pcapng.locate_many(u32::from_be_bytes, bytes, at, take),
             },
-            Format::Pcap(_) | Format::Unseen => 0,
+            Format::Pcap(_) | Format::Unseen => {}
         }
     }
 
@@ -273,19 +272,10 @@ fn fetch_ahead(rest: &[u8]) {
 impl Pcap {
     /// [`Format::locate_many`], in an order of bytes that the compiler knows.
     #[inline(always)]
-    fn locate_many(
-        &self,
-        word: impl Fn([u8; 4]) -> u32,
-        bytes: &[u8],
-        at: &mut usize,
-        room: usize,
-        mut take: impl FnMut(Located),
-    ) -> usize {
+    fn locate_many(&self, word: impl Fn([u8; 4]) -> u32, bytes: &[u8], at: &mut usize, mut take: impl FnMut(Located)) {
         let nanoseconds = self.resolution.nanoseconds(1);
         let mut start = *at;
-        let mut taken = 0;
-        while taken < room
-            && let Some(rest) = bytes.get(start..)
+        while let Some(rest) = bytes.get(start..)
             && let Some((header, data)) = rest.split_first_chunk::<16>()
         {
             let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *header;
@@ -298,10 +288,8 @@ impl Pcap {
             let time = u64::from(word([a, b, c, d])) * 1_000_000_000 + u64::from(word([e, f, g, h])) * nanoseconds;
             take(Located { time: Now(time), start: (start + 16) as u32, length, original_length });
             start += 16 + length as usize;
-            taken += 1;
         }
         *at = start;
-        taken
     }
 }
 
@@ -322,13 +310,10 @@ impl Pcapng {
         word: impl Fn([u8; 4]) -> u32,
         bytes: &[u8],
         at: &mut usize,
-        room: usize,
         mut take: impl FnMut(Located),
-    ) -> usize {
+    ) {
         let mut start = *at;
-        let mut taken = 0;
-        while taken < room
-            && let Some(rest) = bytes.get(start..)
+        while let Some(rest) = bytes.get(start..)
             && let Some((header, data)) = rest.split_first_chunk::<28>()
         {
             let field = |n: usize| match header.as_chunks::<4>().0.get(n) {
@@ -350,10 +335,8 @@ impl Pcapng {
             self.last = Now(interface.resolution.nanoseconds(ticks).saturating_add_signed(interface.offset));
             take(Located { time: self.last, start: (start + 28) as u32, length, original_length: field(6) });
             start += total;
-            taken += 1;
         }
         *at = start;
-        taken
     }
 
     fn next(&mut self, bytes: &[u8]) -> Result<Item, Problem> {

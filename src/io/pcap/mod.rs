@@ -8,12 +8,18 @@ pub mod read;
 
 pub mod merge;
 
+mod parcel;
+
+mod supply;
+
 pub mod port;
 
 pub mod write;
 
 pub use error::CaptureError;
 pub use merge::Merge;
-pub use port::{CapturePort, Sorter};
+pub use parcel::Sorter;
+pub use port::CapturePort;
 pub use read::{Capture, Record};
+pub use supply::Reading;
 pub use write::{PcapngWriter, Seen};

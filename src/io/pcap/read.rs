@@ -1,6 +1,6 @@
 //! One capture file in, its packets as Ethernet frames out, in the order of the file.
 //!
-//! The file is read in blocks of 1 MiB and packets are handed out where they lie. Raw IP and cooked packets get their Ethernet
+//! The file is read in blocks and packets are handed out where they lie. Raw IP and cooked packets get their Ethernet
 //! header written over the 14 bytes before the IP header, which belonged to the record header and are no longer needed.
 
 use std::fs::File;
@@ -12,10 +12,13 @@ use super::format::{Format, Item, LONGEST_BLOCK, Link, Packet, Problem};
 use crate::base::time::Now;
 
 /// Bytes of a block.
-const BLOCK: usize = 1 << 20;
+pub(super) const BLOCK: usize = 1 << 19;
 
-/// Most bytes that are read at once: what was read last is still in the second-level cache when its packets are judged.
+/// Most bytes that are read at once: what was read last is still in the second-level cache when its packets are located.
 const READ: usize = 1 << 18;
+
+/// Most records that can lie in a block: each has a header of at least 16 bytes.
+pub(super) const MOST_RECORDS: usize = BLOCK / 16;
 
 /// Bytes kept free before the first record, so that an Ethernet header fits before the shortest record header.
 const HEADROOM: usize = 16;
@@ -52,7 +55,7 @@ pub(super) struct Located {
 enum Step {
     /// A record.
     Record(Located),
-    /// The rest of the block is no whole record: [`Reader::refill`].
+    /// The rest of the block is no whole record.
     Refill,
     /// The file ended.
     End,
@@ -61,10 +64,8 @@ enum Step {
 /// Why no more records were located.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// As many as there is room for.
-    Full,
-    /// The rest of the block is no whole record: [`Reader::refill`].
-    Refill,
+    /// The rest of the block is no whole record: [`Reader::carry`] it into the next one.
+    Cut,
     /// The file ended.
     End,
 }
@@ -149,13 +150,13 @@ impl Capture {
         Record { time, bytes, original_length }
     }
 
-    /// The file and its block, for whoever keeps the blocks of several captures together.
+    /// The file and its block, for whoever gives blocks away.
     pub(super) fn into_parts(self) -> (Reader, Vec<u8>) {
         (self.reader, self.block)
     }
 }
 
-/// An open file and what is known of the block that it is read into, which is always the same one.
+/// An open file and what is known of the block that it is read into.
 pub(super) struct Reader {
     file: String,
     source: Box<dyn Read + Send>,
@@ -177,30 +178,21 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Locates the next records that lie in the block as a whole, `room` at most, and hands out their places. After an error comes
-    /// the end.
+    /// Locates all records that lie in the block as a whole, and hands out their places. After an error comes the end.
     #[inline]
-    pub(super) fn locate_many(
-        &mut self,
-        block: &mut [u8],
-        mut room: usize,
-        mut take: impl FnMut(Located),
-    ) -> Result<Stop, CaptureError> {
-        if !self.is_failed && self.skip == 0 {
-            let filled = block.get(..self.filled).unwrap_or(&[]);
-            let taken = self.format.locate_many(filled, &mut self.at, room, &mut take);
-            room -= taken;
-        }
-        // The last record of a block, what is less frequent, and what is wrong.
-        while room > 0 {
+    pub(super) fn locate_all(&mut self, block: &mut [u8], mut take: impl FnMut(Located)) -> Result<Stop, CaptureError> {
+        loop {
+            if !self.is_failed && self.skip == 0 {
+                let filled = block.get(..self.filled).unwrap_or(&[]);
+                self.format.locate_many(filled, &mut self.at, &mut take);
+            }
+            // The last record of a block, what is less frequent, and what is wrong.
             match self.step(block)? {
                 Step::Record(located) => take(located),
-                Step::Refill => return Ok(Stop::Refill),
+                Step::Refill => return Ok(Stop::Cut),
                 Step::End => return Ok(Stop::End),
             }
-            room -= 1;
         }
-        Ok(Stop::Full)
     }
 
     /// What comes next, without moving what lies in the block.
@@ -251,11 +243,30 @@ impl Reader {
     }
 
     /// Moves the rest of the block to its front and reads on. Records located before are gone.
-    pub(super) fn refill(&mut self, block: &mut [u8]) -> Result<(), CaptureError> {
+    fn refill(&mut self, block: &mut [u8]) -> Result<(), CaptureError> {
         block.copy_within(self.at..self.filled, HEADROOM);
+        self.begin_block();
+        self.read(block)
+    }
+
+    /// Begins the next block with the rest of this one, which is not needed any more. The next thing to do is [`Reader::read`].
+    pub(super) fn carry(&mut self, block: &[u8], next: &mut [u8]) {
+        let rest = block.get(self.at..self.filled).unwrap_or(&[]);
+        if let Some(front) = next.get_mut(HEADROOM..HEADROOM + rest.len()) {
+            front.copy_from_slice(rest);
+        }
+        self.begin_block();
+    }
+
+    /// Notes that the rest of the block before lies at the front.
+    fn begin_block(&mut self) {
         self.offset = self.position();
         self.filled -= self.at - HEADROOM;
         self.at = HEADROOM;
+    }
+
+    /// Reads on behind what lies in the block.
+    pub(super) fn read(&mut self, block: &mut [u8]) -> Result<(), CaptureError> {
         while !self.is_at_end && (self.filled < HEADROOM + self.needs.0.max(1) || self.skip > 0) {
             let end = block.len().min(self.filled + READ);
             let room = block.get_mut(self.filled..end).unwrap_or(&mut []);
