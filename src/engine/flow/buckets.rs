@@ -9,7 +9,6 @@
 //! to a line of fifteen, under one in a hundred lives away from home.
 
 use core::arch::x86_64::__m128i;
-use std::hint::select_unpredictable;
 
 use bytemuck::{Pod, Zeroable, cast, cast_ref};
 use pulp::core_arch::x86::Sse2;
@@ -144,7 +143,8 @@ fn tag(tags: u32, hash: u64) -> u32 {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View<'a> {
     lines: &'a [Line],
-    tags: u32,
+    /// The bits of a word that are tag.
+    pub tags: u32,
 }
 
 impl View<'_> {
@@ -156,20 +156,25 @@ impl View<'_> {
         }
     }
 
-    /// The slot of the first entry with this hash's tag in its home bucket, or else `none`; and whether there may be another one with
-    /// this home: in the bucket, or, if there is none in it, elsewhere.
+    /// Of the home bucket of a hash: the word of the first entry with its tag, or if there is none the number of displaced entries.
+    /// 0 is nobody anywhere; [`View::slot`] tells the slot of the entry.
     #[inline(always)]
-    pub fn candidate(&self, hash: u64, none: u32) -> (u32, bool) {
-        let Some(line) = self.lines.get(home(self.lines.len(), hash)) else { return (none, false) };
-        self.chosen(line, line.matches(self.tags, tag(self.tags, hash)), none)
+    pub fn first(&self, hash: u64) -> u32 {
+        let Some(line) = self.lines.get(home(self.lines.len(), hash)) else { return 0 };
+        // Without a match 32 bits count as zero: the first word.
+        line.words[line.matches(self.tags, tag(self.tags, hash)).trailing_zeros() as usize % WORDS]
     }
 
+    /// The slot that stands in a word.
     #[inline(always)]
-    fn chosen(&self, line: &Line, found: u32, none: u32) -> (u32, bool) {
-        // Without a match 32 bits count as zero: the first word tells whether somebody lives elsewhere.
-        let word = line.words[found.trailing_zeros() as usize % WORDS];
-        let others = select_unpredictable(found == 0, word, found & found.wrapping_sub(1));
-        (select_unpredictable(found == 0, none, word & !self.tags), others != 0)
+    pub fn slot(&self, word: u32) -> u32 {
+        word & !self.tags
+    }
+
+    /// The home bucket and the tag of a hash.
+    #[inline(always)]
+    pub fn place(&self, hash: u64) -> (u32, u32) {
+        (home(self.lines.len(), hash) as u32, tag(self.tags, hash))
     }
 
     /// The home buckets of sixteen hashes, of those in even lanes and those in odd ones.
@@ -188,6 +193,12 @@ impl View<'_> {
         wide.select(wide.is(tags, 0), wide.splat(self.tags & self.tags.wrapping_neg()), tags)
     }
 
+    /// The bucket behind another one.
+    #[inline(always)]
+    pub fn next(&self, bucket: u32) -> u32 {
+        if (bucket as usize) + 1 < self.lines.len() { bucket + 1 } else { 0 }
+    }
+
     /// Fetches a bucket.
     #[inline(always)]
     pub fn prefetch_at(&self, home: u32) {
@@ -196,14 +207,24 @@ impl View<'_> {
         }
     }
 
-    /// The same for a tag and a home bucket, by fewer instructions.
+    /// As [`View::first`] for a bucket and a tag, by fewer instructions; and whether another entry in the bucket has the tag.
     #[inline(always)]
-    pub fn candidate_at(&self, wide: Wide, home: u32, tag: u32, none: u32) -> (u32, bool) {
-        let Some(line) = self.lines.get(home as usize) else { return (none, false) };
+    pub fn first_at(&self, wide: Wide, home: u32, tag: u32) -> (u32, bool) {
+        let Some(line) = self.lines.get(home as usize) else { return (0, false) };
         // By reference: a copy would be written and waited for.
         let words: &Words = cast_ref(line);
         let found = u32::from(wide.is(wide.only(*words, self.tags), tag)) & !1;
-        self.chosen(line, found, none)
+        (line.words[found.trailing_zeros() as usize % WORDS], found & found.wrapping_sub(1) != 0)
+    }
+
+    /// Has all slots with this hash's tag fetched that [`View::find`] would look at.
+    #[inline]
+    pub fn fetch_all(&self, hash: u64, fetch: impl Fn(u32)) {
+        let nobody = self.find(hash, |slot| {
+            fetch(slot);
+            false
+        });
+        debug_assert_eq!(nobody, None);
     }
 
     /// The first slot with this hash's tag that `is_it` accepts. Cost: one line, and one more for each that was full.
@@ -235,19 +256,19 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    struct Candidate<'a> {
+    struct First<'a> {
         wide: Wide,
         view: View<'a>,
         home: u32,
         tag: u32,
     }
 
-    impl crate::base::wide::Kernel for Candidate<'_> {
+    impl crate::base::wide::Kernel for First<'_> {
         type Output = (u32, bool);
 
         #[inline(always)]
         fn call(self) -> (u32, bool) {
-            self.view.candidate_at(self.wide, self.home, self.tag, u32::MAX)
+            self.view.first_at(self.wide, self.home, self.tag)
         }
     }
 
@@ -276,14 +297,15 @@ mod tests {
                         let found = buckets.view().find(*hash.unwrap_or(&dice), |found| found == slot);
                         assert_eq!(found, hash.map(|_| slot), "capacity {capacity} step {step}");
                         let Some(&hash) = hash else { continue };
-                        let (view, none) = (buckets.view(), u32::MAX);
-                        let (likely, has_others) = view.candidate(hash, none);
-                        assert!(likely != none || has_others, "nobody is only where nobody is anywhere");
-                        assert!(likely == none || held.contains_key(&likely));
+                        let view = buckets.view();
+                        let (word, (home, tag)) = (view.first(hash), view.place(hash));
+                        assert!(word != 0, "nobody is only where nobody is anywhere");
+                        assert!(word & view.tags != tag || held.contains_key(&view.slot(word)));
                         if let Some(wide) = Wide::of_this_processor() {
-                            let (home, tag) = (home(view.lines.len(), hash), tag(view.tags, hash));
-                            let at_once = wide.run(Candidate { wide, view, home: home as u32, tag });
-                            assert_eq!(at_once, (likely, has_others));
+                            let (at_once, has_second) = wide.run(First { wide, view, home, tag });
+                            let line = view.lines[home as usize].words;
+                            let alike = line.iter().skip(1).filter(|&&word| word & view.tags == tag).count();
+                            assert_eq!((at_once, has_second), (word, alike > 1));
                         }
                     }
                 }

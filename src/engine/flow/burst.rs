@@ -1,15 +1,15 @@
 //! The keys of a burst in, where their flows lie out; and the packets that change nothing but counters, windows and timers.
 //!
-//! The flows of a burst are found before the first packet is judged ([`super::table::Table::locate`]). What an earlier packet of
-//! the burst has changed since is looked at again, with everything in the cache.
+//! The flows of a burst are found before the first packet is judged ([`Flows::probe`]). What an earlier packet of the burst has
+//! changed since is looked at again, with everything in the cache.
 
 use std::hint::select_unpredictable;
 
 use super::entry::Entry;
 use super::key::{Beyond, FlowKey, Plain, flow_of};
-use super::sixteen::{Ends, Find, Pass, Passed};
+use super::sixteen::{Compare, Ends, Find, Pass, Passed};
 use super::state::State;
-use super::table::{NIL, Row};
+use super::table::NIL;
 use super::tcp::{self, Segment, Side, Transition, flag};
 use super::{Allowed, Flows, Look, Opening};
 use crate::base::time::Now;
@@ -27,8 +27,6 @@ pub(super) const GROUPS: usize = BATCH / LANES;
 pub struct Probes {
     /// The keys of the flows, where they are found sixteen at once.
     pub(super) ends: Box<[Ends; GROUPS]>,
-    /// The keys of the flows among them that are found one by one, in the order of the packets.
-    pub(super) rows: Box<[Row; BATCH]>,
     /// Where the flow is likely to be, expired or not: one with its tag. Or [`NIL`], then there is none.
     pub(super) slots: Box<[[u32; LANES]; GROUPS]>,
     pub(super) hashes: Box<[u64; BATCH]>,
@@ -46,7 +44,6 @@ impl Default for Probes {
     fn default() -> Probes {
         Probes {
             ends: Box::new([Ends::NONE; GROUPS]),
-            rows: Box::new([Row::EMPTY; BATCH]),
             slots: Box::new([[NIL; LANES]; GROUPS]),
             hashes: Box::new([0; BATCH]),
             lows: 0,
@@ -114,6 +111,15 @@ fn hash_of_any(key: &Key, seed: [u64; 2]) -> Option<(u64, bool)> {
     flow_of(key).map(|(flow_key, is_low)| (flow_key.hash(seed), is_low))
 }
 
+/// Whether an entry is the flow of a packet.
+#[inline(always)]
+fn is_of(entry: &Entry, beyond: Option<&Beyond>, key: &Key) -> bool {
+    match Plain::of(key) {
+        Some(plain) => entry.is_of(plain.ends, plain.rest),
+        None => is_of_any(entry, beyond, key),
+    }
+}
+
 /// Whether an entry is the flow of a packet of any kind.
 #[inline(never)]
 fn is_of_any(entry: &Entry, beyond: Option<&Beyond>, key: &Key) -> bool {
@@ -134,8 +140,9 @@ impl Probes {
         at < BATCH && self.keyed >> at & 1 == 1
     }
 
+    /// Where the flow of a packet was when the burst began, expired or not, or [`NIL`].
     #[inline]
-    fn slot(&self, at: usize) -> u32 {
+    pub fn slot(&self, at: usize) -> u32 {
         self.slots.as_flattened().get(at).copied().unwrap_or(NIL)
     }
 }
@@ -161,7 +168,7 @@ impl Flows {
     #[inline(always)]
     fn find_one_by_one(&mut self, keys: &[Key], count: usize, keyless: u64, probes: &mut Probes) {
         let (buckets, seed) = self.table.hashing();
-        let (mut lows, mut keyed, mut unsure, mut news) = (0u64, 0u64, 0u64, 0u64);
+        let (mut lows, mut keyed, mut news) = (0u64, 0u64, 0u64);
         for (at, (key, hash)) in keys.iter().zip(probes.hashes.iter_mut()).enumerate().take(count) {
             let found = match Plain::of(key) {
                 Some(plain) => Some((plain.hash(seed), plain.is_low)),
@@ -174,26 +181,57 @@ impl Flows {
                 keyed |= 1 << at;
             }
         }
+        // The words of the buckets first, then the slots.
         let slots = probes.slots.as_flattened_mut();
         for (at, (slot, &hash)) in slots.iter_mut().zip(probes.hashes.iter()).enumerate().take(count) {
-            *slot = NIL;
-            if keyed >> at & 1 == 0 {
-                continue;
+            *slot = 0;
+            if keyed >> at & 1 == 1 {
+                *slot = buckets.first(hash);
+                self.table.fetch(buckets.slot(*slot), keys.get(at).is_some_and(|key| key.has(KeyBits::V6)));
             }
-            let (found, has_others) = buckets.candidate(hash, NIL);
-            *slot = found;
-            self.table.fetch(found, keys.get(at).is_some_and(|key| key.has(KeyBits::V6)));
-            unsure |= u64::from(has_others) << at;
-            news |= u64::from(found == NIL) << at;
         }
-        while unsure != 0 {
-            let at = unsure.trailing_zeros() as usize % BATCH;
-            let flow_key = keys.get(at).and_then(flow_of).map(|found| found.0);
-            slots[at] = flow_key.and_then(|key| self.table.find_by_hash(&key, probes.hashes[at])).unwrap_or(NIL);
-            news = news & !(1 << at) | u64::from(slots[at] == NIL) << at;
-            unsure &= unsure - 1;
+        for (at, (slot, key)) in slots.iter_mut().zip(keys).enumerate().take(count) {
+            let word = std::mem::replace(slot, NIL);
+            let found = buckets.slot(word);
+            if word == 0 {
+                news |= keyed & 1 << at;
+            } else if word != found {
+                *slot = found;
+            } else {
+                // Nobody at home has the tag, but somebody lives elsewhere.
+                let own = flow_of(key).and_then(|(own, _)| self.table.find_by_hash(&own, probes.hashes[at % BATCH]));
+                *slot = own.unwrap_or(NIL);
+                news |= u64::from(own.is_none()) << at;
+            }
         }
         (probes.lows, probes.keyed, probes.news) = (lows, keyed, news);
+    }
+
+    /// Compares the keys of the first `count` packets of a burst, which [`Flows::probe`] was called for, with those of the flows found,
+    /// and looks on where they differ: then each slot is that of the packet's own flow. For whoever wants the slots themselves;
+    /// [`Flows::pass`] and [`Flows::look_probed`] compare what they use.
+    #[inline]
+    pub fn confirm(&self, packets: Packets<'_>, count: usize, probes: &mut Probes) {
+        let (keys, count) = (packets.keys, count.min(packets.keys.len()).min(BATCH));
+        let all = u64::MAX >> (BATCH - count.max(1));
+        let mut open = match Wide::of_this_processor() {
+            Some(wide) if count <= LANES * packets.columns.len() => {
+                let (entries, ends, slots) = (self.table.entries(), &*probes.ends, &*probes.slots);
+                wide.run(Compare { wide, entries, ends, slots, count })
+            }
+            _ => all,
+        } & probes.keyed;
+        while open != 0 {
+            let at = open.trailing_zeros() as usize % BATCH;
+            if let Some((own, _)) = keys.get(at).and_then(flow_of)
+                && !self.table.holds(probes.slot(at), &own)
+            {
+                let found = self.table.find_by_hash(&own, probes.hashes[at]).unwrap_or(NIL);
+                probes.slots.as_flattened_mut()[at] = found;
+                probes.news |= u64::from(found == NIL) << at;
+            }
+            open &= open - 1;
+        }
     }
 
     /// The slot of a packet's flow, as the packets before it have left the table.
@@ -359,11 +397,7 @@ impl Flows {
             let (slot, key, is_low) = (slots[at] as usize, &keys[at], probes.lows >> at & 1 == 1);
             let Some(entry) = entries.get_mut(slot) else { break };
             // The flow in the slot is the packet's own.
-            let is_it = match Plain::of(key) {
-                Some(plain) => entry.is_of(plain.ends, plain.rest),
-                None => is_of_any(entry, beyond.get(slot), key),
-            };
-            if !is_it
+            if !is_of(entry, beyond.get(slot), key)
                 || entry.epoch() < limit
                 || entry.is_groups_only()
                 || (needs_memory && !entry.remembers(is_low, key.direction(), epoch))

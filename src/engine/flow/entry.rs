@@ -179,6 +179,15 @@ impl Entry {
         is_same & !self.is_empty()
     }
 
+    /// The four words that hold the key, as far as it lies here: the higher and the lower address, the ports, and the protocol with
+    /// other things.
+    #[inline(always)]
+    pub fn key(&self) -> &[u32; 4] {
+        let words: &[u32; 16] = bytemuck::cast_ref(self);
+        let [_, _, key @ .., _, _, _, _, _, _, _, _, _, _] = words;
+        key
+    }
+
     /// The same for an IPv4 key and the low bits of an IPv6 key, by [`FlowKey::ends`] and [`FlowKey::rest`].
     #[inline(always)]
     pub fn is_of(&self, ends: u64, rest: u64) -> bool {

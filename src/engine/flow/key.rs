@@ -62,9 +62,6 @@ const fn upper_half(address: u128) -> u64 {
 }
 
 impl FlowKey {
-    /// A key that no packet has: protocol 0 with ports.
-    pub const NOBODY: FlowKey = FlowKey { ends: 0, ports: u32::MAX, kind: 0, beyond: [0; 3] };
-
     /// The key of a packet by its tuple, and whether its sender is the lower end. `None`: the packet belongs to no flow
     /// (ICMP other than echo).
     #[inline]

@@ -1,4 +1,4 @@
-//! Sixteen packets of a burst in, the rows of their flows out; and rows with their packets in, the flows that go on out: what `burst`
+//! Sixteen packets of a burst in, the slots of their flows out; and slots with their packets in, the flows that go on out: what `burst`
 //! does with one packet, with one lane for each.
 
 use bytemuck::{Zeroable, cast};
@@ -6,7 +6,7 @@ use bytemuck::{Zeroable, cast};
 use super::burst::{ACK_KEEPS, GROUPS, OTHERS_KEEP, Probes};
 use super::entry::{Entry, GROUPS_ONLY, KEY_BITS, LOW_INITIATOR, PICKED_UP};
 use super::key::{APART, FlowKey, IS_V6, flow_of, hashes};
-use super::table::{NIL, Row, Table};
+use super::table::{NIL, Table};
 use super::tcp::{MAX_ACK_LAG, flag};
 use crate::base::address::Direction;
 use crate::base::prefetch::prefetch;
@@ -43,7 +43,7 @@ impl Ends {
 }
 
 /// Finds the flows of the first `count` packets; bit i of `keyless` says that packet i has no key. The flows in the slots are likely
-/// ones: their tags are the same. Those of packets other than TCP and UDP over IPv4 were compared.
+/// ones: their tags are the same, and no other entry of the bucket has the tag. Those over IPv6 were compared.
 pub(super) struct Find<'a> {
     pub wide: Wide,
     pub table: &'a Table,
@@ -60,11 +60,12 @@ impl Kernel for Find<'_> {
     #[inline(always)]
     fn call(self) {
         let Find { wide, table, keys, columns, keyless, count, probes } = self;
-        let (buckets, seed) = table.hashing();
+        let ((buckets, seed), entries) = (table.hashing(), table.entries());
         let (mut lows, mut keyed, mut unsure, mut news) = (0u64, 0u64, 0u64, 0u64);
-        // By packet: its home bucket and its tag. By row of a packet that is looked at by itself: its position.
+        // Packets whose addresses have a part beyond.
+        let mut longer = 0u64;
+        // By packet: its home bucket and its tag.
         let (mut homes, mut tags) = ([[0; LANES]; GROUPS], [[0; LANES]; GROUPS]);
-        let (mut positions, mut rows) = ([0u8; BATCH], 0);
         let groups = probes.ends.iter_mut().zip(probes.hashes.as_chunks_mut().0).zip(columns);
         for (g, (((ends, hashed), columns), (homes, tags))) in groups.zip(homes.iter_mut().zip(&mut tags)).enumerate() {
             let first = g * LANES;
@@ -81,15 +82,13 @@ impl Kernel for Find<'_> {
             let mut others = here & !is_plain & !keyless;
             while others != 0 {
                 let lane = others.trailing_zeros() as usize % LANES;
-                let (at, key) = (first + lane, keys.get(first + lane));
-                if let (Some((flow_key, is_low)), Some(row)) = (key.and_then(flow_of), probes.rows.get_mut(rows)) {
-                    *row = Row::of(flow_key, is_low);
-                    table.aim(row);
+                let at = (first + lane) % BATCH;
+                if let Some((flow_key, is_low)) = keys.get(at).and_then(flow_of) {
                     ends.set(lane, &flow_key);
-                    hashed[lane] = row.hash;
-                    positions[rows] = at as u8;
-                    rows += 1;
+                    hashed[lane] = flow_key.hash(seed);
+                    (homes[lane], tags[lane]) = buckets.place(hashed[lane]);
                     keyed |= 1 << at;
+                    longer |= u64::from(flow_key.is_v6()) << at;
                     lows = lows & !(1 << at) | u64::from(is_low) << at;
                 }
                 others &= others - 1;
@@ -98,48 +97,113 @@ impl Kernel for Find<'_> {
                 buckets.prefetch_at(home);
             }
         }
-        let entries = table.entries();
-        for (g, (slots, (homes, tags))) in probes.slots.iter_mut().zip(homes.iter().zip(&tags)).enumerate() {
+        // The words of the buckets first, then the slots.
+        for (g, (words, (homes, tags))) in probes.slots.iter_mut().zip(homes.iter().zip(&tags)).enumerate() {
             let first = g * LANES;
             let Some(left) = count.checked_sub(first).filter(|&left| left > 0) else { break };
-            for (lane, (slot, (&home, &tag))) in slots.iter_mut().zip(homes.iter().zip(tags)).enumerate().take(left) {
-                let (found, has_others) = buckets.candidate_at(wide, home, tag, NIL);
-                *slot = found;
-                if let Some(entry) = entries.get(found as usize) {
-                    prefetch(entry);
-                }
-                if has_others {
+            for (lane, (word, (&home, &tag))) in words.iter_mut().zip(homes.iter().zip(tags)).enumerate().take(left) {
+                let (found, has_second) = buckets.first_at(wide, home, tag);
+                *word = found;
+                if has_second {
                     unsure |= 1 << (first + lane);
                 }
+                if let Some(entry) = entries.get(buckets.slot(*word) as usize) {
+                    prefetch(entry);
+                }
             }
+            let mut longer = (longer >> first) as u16;
+            while longer != 0 {
+                let lane = longer.trailing_zeros() as usize % LANES;
+                table.fetch(buckets.slot(words[lane]), true);
+                longer &= longer - 1;
+            }
+            words.iter_mut().skip(left).for_each(|word| *word = 0);
         }
-        let slots = probes.slots.as_flattened_mut();
-        let rows = probes.rows.get_mut(..rows).unwrap_or_default();
-        if !rows.is_empty() {
-            table.locate_aimed(rows);
-            for (row, &at) in rows.iter().zip(&positions) {
-                slots[usize::from(at) % BATCH] = row.slot;
-                unsure &= !(1 << (at % BATCH as u8));
-            }
+        // Nobody at home has the tag, but somebody lives elsewhere: mostly in the next bucket.
+        let mut astray = 0;
+        for (g, words) in probes.slots.iter().enumerate().take(count.div_ceil(LANES)) {
+            let words = cast(*words);
+            let is_count = !wide.has(words, buckets.tags) & wide.has(words, u32::MAX);
+            astray |= u64::from(is_count) << (g * LANES);
+        }
+        let (homes, tags, words) = (homes.as_flattened(), tags.as_flattened(), probes.slots.as_flattened_mut());
+        let mut left = astray;
+        while left != 0 {
+            buckets.prefetch_at(buckets.next(homes[left.trailing_zeros() as usize % BATCH]));
+            left &= left - 1;
+        }
+        while astray != 0 {
+            let at = astray.trailing_zeros() as usize % BATCH;
+            let has_second;
+            (words[at], has_second) = buckets.first_at(wide, buckets.next(homes[at]), tags[at]);
+            unsure |= u64::from(has_second) << at;
+            table.fetch(buckets.slot(words[at]), longer >> at & 1 == 1);
+            astray &= astray - 1;
+        }
+        for (g, words) in probes.slots.iter_mut().enumerate().take(count.div_ceil(LANES)) {
+            let (first, found): (_, Words) = (g * LANES, cast(*words));
+            let (is_some, is_tag) = (wide.has(found, u32::MAX), wide.has(found, buckets.tags));
+            let keyed = (keyed >> first) as u16;
+            unsure |= u64::from(is_some & !is_tag) << first;
+            news |= u64::from(keyed & !is_some) << first;
+            *words = cast(wide.select(is_tag & keyed, wide.only(found, !buckets.tags), wide.splat(NIL)));
         }
         unsure &= keyed;
+        let slots = probes.slots.as_flattened_mut();
+        let mut left = unsure;
+        while left != 0 {
+            let at = left.trailing_zeros() as usize % BATCH;
+            buckets.fetch_all(probes.hashes[at], |slot| table.fetch(slot, longer >> at & 1 == 1));
+            left &= left - 1;
+        }
+        // What addresses have beyond is compared here alone.
+        unsure |= longer & !news;
         while unsure != 0 {
             let at = unsure.trailing_zeros() as usize % BATCH;
-            slots[at] = keys
-                .get(at)
-                .and_then(flow_of)
-                .map_or(NIL, |(flow_key, _)| table.find_by_hash(&flow_key, probes.hashes[at]).unwrap_or(NIL));
+            if let Some((own, _)) = keys.get(at).and_then(flow_of)
+                && !table.holds(slots[at], &own)
+            {
+                slots[at] = table.find_by_hash(&own, probes.hashes[at]).unwrap_or(NIL);
+                news |= u64::from(slots[at] == NIL) << at;
+            }
             unsure &= unsure - 1;
         }
-        let mut nobody = !keyed & u64::MAX >> (BATCH - count.clamp(1, BATCH));
-        while nobody != 0 {
-            slots[nobody.trailing_zeros() as usize % BATCH] = NIL;
-            nobody &= nobody - 1;
+        (probes.lows, probes.keyed, probes.news) = (lows, keyed, news);
+    }
+}
+
+/// Compares the keys of packets with those of the flows in their slots, and tells which have others.
+pub(super) struct Compare<'a> {
+    pub wide: Wide,
+    pub entries: &'a [Entry],
+    pub ends: &'a [Ends; GROUPS],
+    pub slots: &'a [[u32; LANES]; GROUPS],
+    pub count: usize,
+}
+
+impl Kernel for Compare<'_> {
+    type Output = u64;
+
+    #[inline(always)]
+    fn call(self) -> u64 {
+        let Compare { wide, entries, ends, slots, count } = self;
+        let (empty, mut differing) = (Entry::zeroed(), 0);
+        for (g, (slots, ends)) in slots.iter().zip(ends).enumerate().take(count.div_ceil(LANES)) {
+            let mut found = [&empty; LANES];
+            for (found, &slot) in found.iter_mut().zip(slots) {
+                if let Some(entry) = entries.get(slot as usize) {
+                    *found = entry;
+                }
+            }
+            let [high, low, ports, state] = wide.columns_of_four(|i| cast(*found[i].key()));
+            let is_it = wide.equal(low, cast(ends.low))
+                & wide.equal(high, cast(ends.high))
+                & wide.equal(ports, cast(ends.ports))
+                & wide.equal(wide.only(state, 0xff | u32::from(KEY_BITS) << 8), cast(ends.kind))
+                & wide.has(state, 0xf << 16);
+            differing |= u64::from(!is_it & !wide.is(cast(*slots), NIL)) << (g * LANES);
         }
-        for (g, slots) in probes.slots.iter().enumerate() {
-            news |= u64::from(wide.is(cast(*slots), NIL)) << (g * LANES);
-        }
-        (probes.lows, probes.keyed, probes.news) = (lows, keyed, news & keyed);
+        differing & u64::MAX >> (BATCH - count.clamp(1, BATCH))
     }
 }
 

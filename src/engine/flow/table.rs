@@ -9,7 +9,7 @@ use bytemuck::Zeroable;
 use super::buckets::{Buckets, View};
 use super::entry::Entry;
 pub use super::entry::Flow;
-use super::key::{Beyond, FlowKey, IS_V6};
+use super::key::{Beyond, FlowKey};
 pub use super::state::{State, Timeouts};
 use super::timers::{BLOCK, Timers, Walk};
 use crate::base::pages::Pages;
@@ -28,74 +28,6 @@ const AHEAD: usize = 8;
 /// Words of the filter of recent hashes: of the 1,024 bits a burst of new flows sets one in sixteen.
 const RECENT: usize = 16;
 
-/// A key of a burst, and where its flow is: [`Table::locate`].
-///
-/// ```text
-///  0      8       12     14     15      16     24     28     32        56     64
-///  | ends | ports | kind | low? | key?  | hash | slot |      | beyond  |      |
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, Zeroable)]
-#[repr(C, align(64))]
-pub struct Row {
-    /// The fields of the key whose slot is wanted.
-    ends: u64,
-    ports: u32,
-    kind: u16,
-    is_low: u8,
-    has_key: u8,
-    /// Keyed hash of the key.
-    pub hash: u64,
-    /// Where the flow is, expired or not, or [`NIL`].
-    pub slot: u32,
-    _unused: u32,
-    beyond: Beyond,
-    _empty: u64,
-}
-
-impl Row {
-    /// A row of no packet.
-    pub const EMPTY: Row = Row { has_key: 0, ..Row::of(FlowKey::NOBODY, false) };
-
-    /// The row of a packet with this key, whose sender is its lower end or not.
-    #[inline(always)]
-    pub const fn of(key: FlowKey, is_low: bool) -> Row {
-        let FlowKey { ends, ports, kind, beyond } = key;
-        let is_low = is_low as u8;
-        Row { ends, ports, kind, is_low, has_key: 1, hash: 0, slot: NIL, _unused: 0, beyond, _empty: 0 }
-    }
-
-    /// Whose slot is wanted.
-    #[inline(always)]
-    pub const fn key(&self) -> FlowKey {
-        FlowKey { ends: self.ends, ports: self.ports, kind: self.kind, beyond: self.beyond }
-    }
-
-    /// What the addresses have beyond 32 bits.
-    #[inline(always)]
-    const fn beyond(&self) -> Option<&Beyond> {
-        if (self.kind >> 8) as u8 & IS_V6 != 0 { Some(&self.beyond) } else { None }
-    }
-
-    /// Ports, protocol and bits of the key in one word, as [`Entry::is_of`] compares them.
-    #[inline(always)]
-    fn rest(&self) -> u64 {
-        let words: &[u64; 8] = bytemuck::cast_ref(self);
-        words[1] & 0xffff_ffff_ffff
-    }
-
-    /// Whether the packet's sender is the lower end of the key.
-    #[inline(always)]
-    pub const fn is_low(&self) -> bool {
-        self.is_low != 0
-    }
-
-    /// Whether the packet can belong to a flow by its own key.
-    #[inline(always)]
-    pub const fn has_key(&self) -> bool {
-        self.has_key != 0
-    }
-}
-
 /// The table.
 #[derive(Debug)]
 pub struct Table {
@@ -111,8 +43,8 @@ pub struct Table {
     credit: usize,
     /// Insertions and removals so far.
     changes: u64,
-    /// Changes when [`Table::locate`] was called last, and bits of the hashes that were inserted since.
-    located: u64,
+    /// Changes when [`Table::begin`] was called last, and bits of the hashes that were inserted since.
+    begun: u64,
     recent: [u64; RECENT],
     seed: [u64; 2],
     /// By [`Entry::doing`].
@@ -133,7 +65,7 @@ impl Table {
             open_ends: [NIL; 2],
             credit: 0,
             changes: 0,
-            located: 0,
+            begun: 0,
             recent: [0; RECENT],
             seed,
             timeouts: std::array::from_fn(|doing| timeouts.get(doing.wrapping_sub(1)).copied().unwrap_or(0)),
@@ -246,51 +178,10 @@ impl Table {
         key.hash(self.seed)
     }
 
-    /// Hashes the key of a row and fetches its bucket: the first phase of three, then [`Table::locate`].
-    #[inline(always)]
-    pub fn aim(&self, row: &mut Row) {
-        row.hash = row.key().hash(self.seed);
-        self.buckets.view().prefetch(row.hash);
-    }
-
-    /// Finds the slots of a burst whose rows are aimed. One phase per load, over all rows: read the buckets and fetch the entries,
-    /// compare those. So the cache misses of a burst overlap; taken one at a time each would be waited for.
-    #[inline]
-    pub fn locate(&mut self, rows: &mut [Row]) {
-        self.begin();
-        self.locate_aimed(rows);
-    }
-
     /// Remembers from here on which hashes are inserted ([`Table::is_recent`]).
     #[inline]
     pub(super) fn begin(&mut self) {
-        (self.located, self.recent) = (self.changes, [0; RECENT]);
-    }
-
-    #[inline]
-    pub(super) fn locate_aimed(&self, rows: &mut [Row]) {
-        let (buckets, entries, beyond): (_, &[Entry], &[Beyond]) = (self.buckets.view(), &self.entries, &self.beyond);
-        for row in rows.iter_mut() {
-            row.slot = buckets.candidate(row.hash, NIL).0;
-            if let Some(entry) = entries.get(row.slot as usize) {
-                prefetch(entry);
-            }
-            if row.beyond().is_some()
-                && let Some(beyond) = beyond.get(row.slot as usize)
-            {
-                prefetch(beyond);
-            }
-        }
-        for row in rows.iter_mut() {
-            let is_it = |slot: u32| {
-                let is_like = entries.get(slot as usize).is_some_and(|entry| entry.is_of(row.ends, row.rest()));
-                is_like && row.beyond().is_none_or(|own| beyond.get(slot as usize) == Some(own))
-            };
-            // A candidate may be another flow with the same tag, and a flow may live away from home.
-            if !is_it(row.slot) {
-                row.slot = buckets.find(row.hash, is_it).unwrap_or(NIL);
-            }
-        }
+        (self.begun, self.recent) = (self.changes, [0; RECENT]);
     }
 
     /// The buckets for reading and the seed of the hash; taken once for a burst.
@@ -310,7 +201,7 @@ impl Table {
     #[inline]
     pub fn is_recent(&self, hash: u64, changes: u64) -> bool {
         let (word, bit) = recent(hash);
-        self.located != changes || self.recent[word] & bit != 0
+        self.begun != changes || self.recent[word] & bit != 0
     }
 
     /// The slot of a key, its entry expired or not. Cost: one bucket and one entry; more for one in a hundred.

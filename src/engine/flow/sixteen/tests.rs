@@ -156,3 +156,50 @@ fn sixteen_packets_change_what_each_changes_alone() {
         "{passed} passed, {refused} did not, {longest} at once"
     );
 }
+
+/// So many flows that their tags are ambiguous and some live away from home.
+#[test]
+fn a_look_up_tells_the_slot_of_the_packet_s_own_flow_and_of_no_other() {
+    let capacity = 1 << 16;
+    let settings = FlowSettings { capacity, ..FlowSettings::default() };
+    let mut flows = Flows::new(&settings, [3, 4]);
+    let is_v6 = |n: u64| n.is_multiple_of(9);
+    let key = |n: u64| Key {
+        src: if is_v6(n) { 0x2001_0db8 << 96 | u128::from(n % 27) << 40 | u128::from(n) } else { u128::from(n) },
+        dst: if is_v6(n) { 0x2001_0db8 << 96 | 7 } else { 7 },
+        sport: n as u16,
+        dport: 80,
+        protocol: if n % 4 < 1 { 132 } else { 17 },
+        bits: KeyBits(KeyBits::L4 | if is_v6(n) { KeyBits::V6 } else { 0 }),
+        ..Key::EMPTY
+    };
+    let allowed = Allowed { track: Track::Full, now: Now(0), bytes: 60 };
+    for n in 0..capacity as u64 {
+        let look = flows.look(&key(n), &Tuple::default(), Now(0));
+        flows.commit(look.plan, allowed).unwrap();
+    }
+    let (mut dice, mut probes, mut found, mut lost, mut doubtful) = (Dice(5), Probes::default(), 0, 0, 0);
+    for burst in 0..4_000 {
+        let mut keys = [Key::EMPTY; BURST];
+        keys.fill_with(|| key(dice.below(2 * capacity as u64)));
+        let mut columns = [Columns::EMPTY; GROUPS];
+        for (at, key) in keys.iter().enumerate() {
+            columns[at / LANES].set(at % LANES, key);
+        }
+        let count = if burst % 4 < 1 { burst % BURST + 1 } else { BURST };
+        let singles = Packets { keys: &keys, columns: &[], times: &[], lengths: &[] };
+        for packets in [singles, Packets { columns: &columns, ..singles }] {
+            flows.probe(packets, count, 0, &mut probes);
+            let likely: Vec<u32> = (0..count).map(|at| probes.slot(at)).collect();
+            flows.confirm(packets, count, &mut probes);
+            for (at, key) in keys.iter().enumerate().take(count) {
+                let own = flow_of(key).and_then(|(own, _)| flows.table().find(&own, Now(0))).unwrap_or(NIL);
+                assert_eq!(probes.slot(at), own, "burst {burst} packet {at}");
+                assert_eq!(probes.is_new(at), own == NIL);
+                (found, lost) = (found + usize::from(own != NIL), lost + usize::from(own == NIL));
+                doubtful += usize::from(likely[at] != own);
+            }
+        }
+    }
+    assert!(found > 100_000 && lost > 100_000 && doubtful > 10, "{found} found, {lost} not, {doubtful} after a doubt");
+}
