@@ -1,6 +1,6 @@
 //! Captures through the port that replays them in, whatever their blocks and whoever reads them: the same packets, the same errors out.
 
-use std::io::{self, Cursor, Read};
+use std::io::{self, Cursor, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -226,6 +226,28 @@ fn endless(records: usize, end: fn() -> io::Result<usize>, held: &Arc<()>) -> Me
     let (head, record) = (Cursor::new(file[..24].to_vec()), file[24..].to_vec());
     let source = Endless { head, record, records, end, _held: Arc::clone(held) };
     Merge::new(vec![(Capture::from_reader("endless.pcap", source).unwrap(), Direction::Inbound)])
+}
+
+#[test]
+fn packets_do_not_wait_for_what_a_pipe_has_not_given_yet() {
+    for reading in READINGS {
+        let (tap, mut pipe) = io::pipe().unwrap();
+        let file = plain(3, 60).file();
+        let (head, records) = file.split_at(24);
+        pipe.write_all(head).unwrap();
+        let capture = Capture::from_reader("pipe", tap).unwrap();
+        let [mut port, _beside] = CapturePort::pair(Merge::new(vec![(capture, Direction::Inbound)]), None, reading);
+        let mut frames = Frames::new();
+        for record in records.chunks(records.len() / 3) {
+            pipe.write_all(record).unwrap();
+            assert_eq!(port.receive(&mut frames), 1, "{reading:?}");
+            while let Some(frame) = frames.pop() {
+                port.recycle(frame);
+            }
+        }
+        drop(pipe);
+        assert_eq!((port.receive(&mut frames), port.is_finished()), (0, true), "{reading:?}");
+    }
 }
 
 #[test]

@@ -273,7 +273,10 @@ impl Packer {
             }
             match std::mem::replace(&mut lane.stop, Ok(Stop::End)) {
                 Ok(Stop::Cut) => {
-                    let empty = if parcel.blocks.len() < ARRIVALS { self.free.pop() } else { None };
+                    // What is there does not wait for what a pipe has not given yet.
+                    let is_ready = parcel.count > 0 && lane.reader.may_wait();
+                    let has_room = parcel.blocks.len() < ARRIVALS && !is_ready;
+                    let empty = if has_room { self.free.pop() } else { None };
                     let Some(empty) = empty else {
                         lane.stop = Ok(Stop::Cut);
                         return false;

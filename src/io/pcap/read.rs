@@ -107,6 +107,7 @@ impl Capture {
             needs: (1, "file header"),
             is_at_end: false,
             is_failed: false,
+            is_short: false,
         };
         let mut capture = Capture { reader, block: vec![0; BLOCK] };
         while matches!(capture.reader.format, Format::Unseen) {
@@ -175,6 +176,8 @@ pub(super) struct Reader {
     needs: (usize, &'static str),
     is_at_end: bool,
     is_failed: bool,
+    /// The last read gave less than it might have.
+    is_short: bool,
 }
 
 impl Reader {
@@ -273,6 +276,7 @@ impl Reader {
             match self.source.read(room) {
                 Ok(0) => self.is_at_end = true,
                 Ok(count) => {
+                    self.is_short = count < room.len();
                     let skipped = usize::try_from(self.skip).map_or(count, |skip| skip.min(count));
                     // Bytes are skipped only once everything in the block was: what stays moves to its front.
                     block.copy_within(self.filled + skipped..self.filled + count, self.filled);
@@ -291,6 +295,11 @@ impl Reader {
             return Err(self.truncated());
         }
         Ok(())
+    }
+
+    /// Whether reading on may have to wait: this is no file, but a pipe that gives what it has, or the end is near.
+    pub(super) fn may_wait(&self) -> bool {
+        self.is_short
     }
 
     /// Offset in the file of the next record.
