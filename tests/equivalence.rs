@@ -14,8 +14,8 @@ use ringwall::compile::{Options, compile};
 use ringwall::engine::ahead::{Alone, Located};
 use ringwall::engine::judge::{Judgement, Standing, judge};
 use ringwall::engine::program::classifier::Shape;
-use ringwall::engine::{BATCH, Batch, Decision, Engine, FlowSettings, NoTrace, Program, Recorder, Settings};
-use ringwall::packet::Options as ParseOptions;
+use ringwall::engine::{BATCH, Batch, Decision, Engine, FlowSettings, NoTrace, Program, Recorder, Settings, Verdict};
+use ringwall::packet::{Arrival as Received, KeyBits, Options as ParseOptions};
 
 fn opinion_of(program: &Program, judgement: Judgement) -> Opinion {
     let decision = judgement.decision;
@@ -120,8 +120,57 @@ fn add(batch: &mut Batch, arrival: &Arrival) -> usize {
     batch.add(&arrival.frame, arrival.direction, arrival.time, &ParseOptions::default()).expect("the batch has room")
 }
 
+/// Takes a burst in: packet by packet, or in one or two pieces as the packet line does; now and then with packets of other owners
+/// between them, which are taken back.
+fn take_in(batch: &mut Batch, burst: &[Arrival], arrivals: &[Arrival], dice: &mut Dice) {
+    batch.clear();
+    let mut kept = vec![true; burst.len()];
+    let mut all: Vec<&Arrival> = burst.iter().collect();
+    while all.len() < BATCH && dice.chance(30) {
+        let at = dice.below(all.len() + 1);
+        all.insert(at, dice.pick(arrivals));
+        kept.insert(at, false);
+    }
+    if dice.chance(40) {
+        all.iter().for_each(|arrival| {
+            add(batch, arrival);
+        });
+    } else {
+        let frames: Vec<Received> = all
+            .iter()
+            .map(|&Arrival { frame, direction, time }| Received { bytes: frame, direction: *direction, time: *time })
+            .collect();
+        let (first, second) =
+            frames.split_at(if dice.chance(50) { frames.len() } else { dice.below(frames.len() + 1) });
+        batch.extend(first, &ParseOptions::default());
+        batch.extend(second, &ParseOptions::default());
+    }
+    assert_eq!(batch.len(), all.len());
+    if kept.contains(&false) {
+        batch.keep(kept.iter().enumerate().map(|(at, &kept)| u64::from(kept) << at).sum());
+    }
+    assert_eq!(batch.len(), burst.len());
+}
+
+/// The bits by which the packet line sends and drops frames in runs are those of the decisions and of the keys.
+fn has_its_outcomes(batch: &Batch, seen: &mut [[u32; 2]; 2]) {
+    let (allowed, whole) = batch.outcomes();
+    for at in 0..batch.len() {
+        let [is_allowed, is_whole] = [allowed, whole].map(|bits| bits >> at & 1 == 1);
+        assert_eq!(is_allowed, batch.decision(at).verdict() == Verdict::Allow, "packet {at}: {:?}", batch.decision(at));
+        assert_eq!(is_whole, batch.key(at).has(KeyBits::WHOLE), "packet {at}: {:?}", batch.key(at));
+        seen[usize::from(is_allowed)][usize::from(is_whole)] += 1;
+    }
+}
+
 /// Decisions of one engine that takes the packets in bursts of random sizes up to `most`.
-fn in_bursts(program: &Arc<Program>, arrivals: &[Arrival], dice: &mut Dice, most: usize) -> Vec<Decision> {
+fn in_bursts(
+    program: &Arc<Program>,
+    arrivals: &[Arrival],
+    dice: &mut Dice,
+    most: usize,
+    seen: &mut [[u32; 2]; 2],
+) -> Vec<Decision> {
     let mut engine = engine(program, 0);
     let mut batch = Batch::new();
     let mut decisions = Vec::new();
@@ -129,10 +178,7 @@ fn in_bursts(program: &Arc<Program>, arrivals: &[Arrival], dice: &mut Dice, most
     while !rest.is_empty() {
         let (burst, after) = rest.split_at(rest.len().min(1 + dice.below(most)));
         rest = after;
-        batch.clear();
-        burst.iter().for_each(|arrival| {
-            add(&mut batch, arrival);
-        });
+        take_in(&mut batch, burst, arrivals, dice);
         for (here, workers) in [(0, 1), (0, 2), (3, 5)].map(|(here, workers)| (WorkerId(here), workers)) {
             let is_one = |at: usize| u64::from(batch.owner(at, here, workers, [7, 9]) != here) << at;
             let strangers = (0..batch.len()).map(is_one).sum::<u64>();
@@ -143,6 +189,7 @@ fn in_bursts(program: &Arc<Program>, arrivals: &[Arrival], dice: &mut Dice, most
         } else {
             engine.process(&mut batch, &mut Recorder::default());
         }
+        has_its_outcomes(&batch, seen);
         decisions.extend((0..batch.len()).map(|at| batch.decision(at)));
     }
     decisions
@@ -167,6 +214,7 @@ fn by_owners(program: &Arc<Program>, arrivals: &[Arrival], workers: u32) -> Vec<
 #[test]
 fn any_burst_split_and_any_number_of_workers_decide_alike() {
     let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut outcomes = [[0; 2]; 2];
     for seed in 0..seeds() / 10 {
         let (policy, site) = random::policies::policy(seed);
         let options = Options { workers: 5, ..Options::default() };
@@ -174,9 +222,9 @@ fn any_burst_split_and_any_number_of_workers_decide_alike() {
         let program = Arc::new(program);
         let dice = &mut Dice::new(seed ^ 0x5eed);
         let arrivals = arrivals(dice, 200);
-        let one_by_one = in_bursts(&program, &arrivals, dice, 1);
+        let one_by_one = in_bursts(&program, &arrivals, dice, 1, &mut outcomes);
         for most in [2, 7, BATCH] {
-            let bursts = in_bursts(&program, &arrivals, dice, most);
+            let bursts = in_bursts(&program, &arrivals, dice, most, &mut outcomes);
             let differs = bursts.iter().zip(&one_by_one).position(|(a, b)| a != b);
             assert_eq!(differs, None, "seed {seed}, bursts of up to {most}");
         }
@@ -200,4 +248,8 @@ fn any_burst_split_and_any_number_of_workers_decide_alike() {
     ] {
         assert!(seen.get(reason).is_some_and(|&n| n >= 20), "too few packets ended as {reason}: {seen:?}");
     }
+    assert!(
+        outcomes.as_flattened().iter().all(|&n| n >= 100),
+        "too few denied or allowed, half-made or whole: {outcomes:?}"
+    );
 }

@@ -512,3 +512,39 @@ fn file(
     }
     Some(sides)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tried(entries: f64) -> Try {
+        Try { entries, steps: 3.0 * entries.powi(2), bytes: [500.0, entries.powi(2), 0.0, 2.0 * entries.powf(2.5)] }
+    }
+
+    #[test]
+    fn what_grows_as_a_power_is_foreseen_exactly() {
+        let mut growth = Growth::default();
+        assert!(growth.foresee(8).is_none());
+        growth.add(tried(0.0));
+        assert!(growth.foresee(8).is_none(), "nothing has grown yet");
+        growth.add(tried(100.0));
+        assert!(growth.foresee(175).is_none(), "from nothing there is no power");
+        growth.add(tried(200.0));
+        let (foreseen, expected) = (growth.foresee(700).unwrap(), tried(700.0));
+        let is_near = |a: f64, b: f64| (a - b).abs() <= 1e-6 * b.max(1.0);
+        assert!(is_near(foreseen.steps, expected.steps), "{} steps", foreseen.steps);
+        assert!(foreseen.bytes.iter().zip(expected.bytes).all(|(&a, b)| is_near(a, b)), "{:?}", foreseen.bytes);
+        assert!(growth.reaches(420) && !growth.reaches(700));
+        assert!(growth.reaches_all(800) && !growth.reaches_all(900));
+        assert!(growth.with_caution(700, 1.0) > growth.with_caution(420, 1.0));
+    }
+
+    #[test]
+    fn rows_that_were_cut_into_chunks_are_foreseen_to_grow_again() {
+        let mut growth = Growth::default();
+        growth.add(Try { bytes: [0.0, 1.0, 0.0, 200_000.0], ..tried(100.0) });
+        growth.add(Try { bytes: [0.0, 1.0, 30_000.0, 50_000.0], ..tried(200.0) });
+        let [.., chunks, answers] = growth.foresee(400).unwrap().bytes;
+        assert!(chunks > 80_000.0 && answers > 140_000.0, "{chunks} {answers}");
+    }
+}

@@ -74,6 +74,21 @@ fn every_kind_of_traffic_is_verified_for_both_families() {
     }
 }
 
+/// The search for the best division must not end before it, whatever the set: building takes steps, not time, so this is exact.
+#[test]
+fn rule_sets_of_a_thousand_prefixes_are_multiplied_out_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    for kind in ["acl", "ipc"] {
+        for seed in ["1", "2", "7", "11"] {
+            let arguments = ["bench", "classify", "--generate", kind, "--rules", "1000", "--seed", seed];
+            let rest = ["--lookups", "64", "--passes", "1", "-o", "json"];
+            let figures = object(&run_in(directory.path(), arguments.iter().chain(&rest)).ended_with(0));
+            assert_eq!(figures["structure"], "cross-product", "{kind} {seed}: {figures}");
+            assert!(figures["memory_bytes"].as_u64().unwrap() <= 2 << 20, "{kind} {seed}: {figures}");
+        }
+    }
+}
+
 #[test]
 fn packed_rules_are_read() {
     let directory = tempfile::tempdir().unwrap();

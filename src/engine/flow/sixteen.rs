@@ -36,6 +36,15 @@ impl Ends {
     /// No packets.
     pub const NONE: Ends = Ends { low: [0; LANES], high: [0; LANES], ports: [0; LANES], kind: [0; LANES] };
 
+    /// Lanes whose flow an entry has, by the words of [`Entry::key`]; of IPv6, as far as they tell.
+    #[inline(always)]
+    fn are(&self, wide: Wide, [high, low, ports, state]: [Words; 4]) -> u16 {
+        wide.equal(low, cast(self.low))
+            & wide.equal(high, cast(self.high))
+            & wide.equal(ports, cast(self.ports))
+            & wide.equal(wide.only(state, 0xff | u32::from(KEY_BITS) << 8), cast(self.kind))
+    }
+
     fn set(&mut self, lane: usize, key: &FlowKey) {
         (self.low[lane], self.high[lane]) = ((key.ends >> 32) as u32, key.ends as u32);
         (self.ports[lane], self.kind[lane]) = (key.ports, u32::from(key.kind));
@@ -195,12 +204,9 @@ impl Kernel for Compare<'_> {
                     *found = entry;
                 }
             }
-            let [high, low, ports, state] = wide.columns_of_four(|i| cast(*found[i].key()));
-            let is_it = wide.equal(low, cast(ends.low))
-                & wide.equal(high, cast(ends.high))
-                & wide.equal(ports, cast(ends.ports))
-                & wide.equal(wide.only(state, 0xff | u32::from(KEY_BITS) << 8), cast(ends.kind))
-                & wide.has(state, 0xf << 16);
+            let key = wide.columns_of_four(|i| cast(*found[i].key()));
+            // An empty entry does nothing, and is nobody's.
+            let is_it = ends.are(wide, key) & wide.has(key[3], 0xf << 16);
             differing |= u64::from(!is_it & !wide.is(cast(*slots), NIL)) << (g * LANES);
         }
         differing & u64::MAX >> (BATCH - count.clamp(1, BATCH))
@@ -331,16 +337,11 @@ impl Kernel for Pass<'_> {
             is_allowed &= wide.has(is_known, u32::MAX) & wide.is(epochs, u32::from(self.epoch));
         }
         // The flow in the slot is the packet's own.
-        let (low_end, high_end): (Words, Words) = (cast(ends.low), cast(ends.high));
-        let (own_ports, kind): (Words, Words) = (cast(ends.ports), cast(ends.kind));
-        if !self.is_fresh && lanes & wide.has(kind, u32::from(IS_V6) << 8) != 0 {
+        if !self.is_fresh && lanes & wide.has(cast(ends.kind), u32::from(IS_V6) << 8) != 0 {
             // What IPv6 addresses have beyond is not compared here.
             return nobody;
         }
-        is_allowed &= wide.equal(low_end, ends_low)
-            & wide.equal(high_end, ends_high)
-            & wide.equal(own_ports, ports)
-            & wide.equal(kind, wide.only(state, 0xff | u32::from(KEY_BITS) << 8));
+        is_allowed &= ends.are(wide, [ends_high, ends_low, ports, state]);
 
         // As `tcp::advance`, by sides.
         let sides = BySide { wide, is_responder };
