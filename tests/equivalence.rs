@@ -19,15 +19,15 @@ use ringwall::packet::{Arrival as Received, KeyBits, Options as ParseOptions};
 
 fn opinion_of(program: &Program, judgement: Judgement) -> Opinion {
     let decision = judgement.decision;
-    let origin = if decision.rule == RuleId::NONE { None } else { program.origin(decision.rule) };
+    let origin = if decision.rule() == RuleId::NONE { None } else { program.origin(decision.rule()) };
     let tier = origin.and_then(|o| o.tier.clone());
     Opinion {
         verdict: decision.verdict(),
-        reason: decision.reason,
-        stage: decision.stage,
+        reason: decision.reason(),
+        stage: decision.stage(),
         rule: origin.filter(|o| o.tier.is_none()).map(|o| (o.policy.clone(), o.index)),
         tier,
-        logs: decision.logs,
+        logs: decision.logs(),
         flow: decision.flow(),
         track: judgement.track,
     }
@@ -234,7 +234,7 @@ fn any_burst_split_and_any_number_of_workers_decide_alike() {
             assert_eq!(differs, None, "seed {seed}, {workers} workers");
         }
         for decision in one_by_one {
-            *seen.entry(decision.reason.name()).or_default() += 1;
+            *seen.entry(decision.reason().name()).or_default() += 1;
         }
     }
     for reason in [

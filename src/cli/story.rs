@@ -132,8 +132,8 @@ pub fn story(
 ) -> Story {
     let mut stages: Vec<Step> = events.iter().map(|event| step(program, key.family(), event)).collect();
     let about = match parsed {
-        Parsed::Key if decision.stage == Stage::Flow && decision.verdict() == Verdict::Deny => {
-            Some(("flow", "flow table", format!("deny: {}", decision.reason.name())))
+        Parsed::Key if decision.stage() == Stage::Flow && decision.verdict() == Verdict::Deny => {
+            Some(("flow", "flow table", format!("deny: {}", decision.reason().name())))
         }
         Parsed::Key if stages.is_empty() => Some(("default", "gateway", "nothing governs the packet".to_string())),
         Parsed::Key => None,
@@ -190,8 +190,8 @@ impl Story {
             text,
             "{}: {} (stage {}, flow {})",
             decision.verdict().name().to_uppercase(),
-            decision.reason.name(),
-            decision.stage.name(),
+            decision.reason().name(),
+            decision.stage().name(),
             decision.flow().name()
         );
         text

@@ -23,10 +23,10 @@ pub struct Line {
 
 /// Whose decision it is: the rule's layer, else the layer that its reason belongs to.
 pub fn layer(program: &Program, decision: Decision) -> Layer {
-    if let Some(origin) = program.origin(decision.rule) {
+    if let Some(origin) = program.origin(decision.rule()) {
         return origin.layer;
     }
-    match decision.reason {
+    match decision.reason() {
         Reason::TierDefaultDeny
         | Reason::NoPolicyDeny
         | Reason::Profile
@@ -44,19 +44,19 @@ pub fn layer(program: &Program, decision: Decision) -> Layer {
 impl Line {
     /// The line of the packet with number `n`, from 1.
     pub fn new(program: &Program, n: u64, decision: Decision) -> Line {
-        let origin = program.origin(decision.rule);
+        let origin = program.origin(decision.rule());
         let rule = origin.filter(|o| o.tier.is_none());
         Line {
             n,
             verdict: decision.verdict().name(),
-            reason: decision.reason.name(),
-            stage: decision.stage.name(),
+            reason: decision.reason().name(),
+            stage: decision.stage().name(),
             layer: layer(program, decision).name(),
             policy: rule.map(|o| o.policy.clone()),
             rule: rule.map(|o| o.index),
             origin: rule.and_then(|o| o.span.as_ref()).map(|span| format!("{}:{}", span.file, span.line)),
             flow: decision.flow().name(),
-            logs: decision.logs,
+            logs: decision.logs(),
             tier: origin.and_then(|o| o.tier.clone()),
         }
     }

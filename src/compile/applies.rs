@@ -269,7 +269,7 @@ impl Way<'_> {
             });
             return match allowed {
                 Some((at, ..)) if seat.subject != Subject::Pod => Cause::StageSkipped(at, name()),
-                _ => Cause::StageNotReached(self.decision.stage),
+                _ => Cause::StageNotReached(self.decision.stage()),
             };
         }
         let before = self.events.iter().find_map(|event| match *event {

@@ -42,16 +42,16 @@ impl Counters {
     /// Counts one decision.
     #[inline]
     pub fn count(&mut self, direction: Direction, decision: Decision, bytes: usize) {
-        self.reasons[direction as usize][decision.verdict().index()][decision.reason.index()]
+        self.reasons[direction as usize][decision.verdict().index()][decision.reason().index()]
             .add(Tally { packets: 1, bytes: bytes as u64 });
         self.flows[decision.flow().index()] += 1;
-        self.logs += u64::from(decision.logs);
+        self.logs += u64::from(decision.logs());
     }
 
     /// Counts a decision about so many packets without Log actions.
     #[inline]
     pub fn count_many(&mut self, direction: Direction, decision: Decision, packets: Tally) {
-        self.reasons[direction as usize][decision.verdict().index()][decision.reason.index()].add(packets);
+        self.reasons[direction as usize][decision.verdict().index()][decision.reason().index()].add(packets);
         self.flows[decision.flow().index()] += packets.packets;
     }
 

@@ -1,6 +1,8 @@
 //! What was decided about a packet, by which stage and why: eight bytes, no text. The names are those of the command line,
 //! JSON, counters and captures.
 
+use std::fmt;
+
 use crate::base::id::RuleId;
 
 /// Declares an enum whose variants have one stable name each.
@@ -175,69 +177,102 @@ named!(
     }
 );
 
-/// The outcome for one packet.
+/// The outcome for one packet, as one word: written in parts and read as a whole, it would be waited for.
 ///
 /// ```text
-///  byte 0..4   rule: RuleId, NONE where no single rule decided; an end of tier has an id of its own
-///  byte 4      reason
-///  byte 5      stage
-///  byte 6      bit 7 = deny, bits 0..3 = flow state
-///  byte 7      number of Log actions executed, saturating at 255
+///  bits  0..32   rule: RuleId, NONE where no single rule decided; an end of tier has an id of its own
+///  bits 32..40   reason
+///  bits 40..48   stage
+///  bits 48..56   the highest = deny, the lowest four = flow state
+///  bits 56..64   number of Log actions executed, saturating at 255
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct Decision {
-    /// Rule that decided.
-    pub rule: RuleId,
-    /// Why.
-    pub reason: Reason,
-    /// Where.
-    pub stage: Stage,
-    state: u8,
-    /// Log actions executed.
-    pub logs: u8,
-}
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Decision(u64);
 
 const _: () = assert!(size_of::<Decision>() == 8);
 
 impl Decision {
+    const REASON: u32 = 32;
+    const STAGE: u32 = 40;
+    const FLOW: u32 = 48;
+    const DENY: u32 = 55;
+    const LOGS: u32 = 56;
+
     /// A decision without a rule and without Log actions.
     #[inline]
     pub const fn new(verdict: Verdict, reason: Reason, stage: Stage, flow: FlowState) -> Decision {
-        let deny = if matches!(verdict, Verdict::Deny) { 0x80 } else { 0 };
-        Decision { rule: RuleId::NONE, reason, stage, state: deny | flow as u8, logs: 0 }
+        let what = (reason as u64) << Decision::REASON | (stage as u64) << Decision::STAGE;
+        let how = (flow as u64) << Decision::FLOW | (verdict as u64) << Decision::DENY;
+        Decision(RuleId::NONE.0 as u64 | what | how)
     }
 
-    /// The same decision by a rule.
+    /// The same decision by a rule, or by none.
     #[inline]
-    pub const fn by(mut self, rule: RuleId) -> Decision {
-        self.rule = rule;
-        self
+    pub const fn by(self, rule: RuleId) -> Decision {
+        Decision(self.0 & !(u32::MAX as u64) | rule.0 as u64)
     }
 
     /// The same decision after this many Log actions.
     #[inline]
-    pub const fn after_logs(mut self, logs: u8) -> Decision {
-        self.logs = logs;
-        self
+    pub const fn after_logs(self, logs: u8) -> Decision {
+        Decision(self.0 & !(0xff << Decision::LOGS) | (logs as u64) << Decision::LOGS)
+    }
+
+    /// Rule that decided.
+    #[inline]
+    pub const fn rule(self) -> RuleId {
+        RuleId(self.0 as u32)
+    }
+
+    /// Why.
+    #[inline]
+    pub const fn reason(self) -> Reason {
+        Reason::ALL[self.part(Decision::REASON, Reason::ALL.len())]
+    }
+
+    /// Where.
+    #[inline]
+    pub const fn stage(self) -> Stage {
+        Stage::ALL[self.part(Decision::STAGE, Stage::ALL.len())]
+    }
+
+    /// Log actions executed.
+    #[inline]
+    pub const fn logs(self) -> u8 {
+        (self.0 >> Decision::LOGS) as u8
     }
 
     /// The verdict.
     #[inline]
     pub const fn verdict(self) -> Verdict {
-        if self.state & 0x80 != 0 { Verdict::Deny } else { Verdict::Allow }
+        if self.0 >> Decision::DENY & 1 == 1 { Verdict::Deny } else { Verdict::Allow }
     }
 
     /// What the flow table said.
     #[inline]
     pub const fn flow(self) -> FlowState {
-        match self.state & 0x7f {
-            0 => FlowState::New,
-            1 => FlowState::Established,
-            2 => FlowState::Related,
-            3 => FlowState::Untracked,
-            _ => FlowState::None,
-        }
+        FlowState::ALL[(self.0 >> Decision::FLOW & 0xf) as usize % FlowState::ALL.len()]
+    }
+
+    /// The number in one byte, of so many that there are.
+    #[inline]
+    const fn part(self, bit: u32, count: usize) -> usize {
+        let number = (self.0 >> bit & 0xff) as usize;
+        if number < count { number } else { 0 }
+    }
+}
+
+impl fmt::Debug for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decision")
+            .field("verdict", &self.verdict())
+            .field("reason", &self.reason())
+            .field("stage", &self.stage())
+            .field("flow", &self.flow())
+            .field("rule", &self.rule())
+            .field("logs", &self.logs())
+            .finish()
     }
 }
 
@@ -249,10 +284,15 @@ mod tests {
     fn a_decision_gives_back_what_it_was_made_of() {
         for &verdict in Verdict::ALL {
             for &flow in FlowState::ALL {
-                let decision =
-                    Decision::new(verdict, Reason::Established, Stage::Flow, flow).by(RuleId(7)).after_logs(3);
-                assert_eq!((decision.verdict(), decision.flow()), (verdict, flow));
-                assert_eq!((decision.rule, decision.logs), (RuleId(7), 3));
+                for (&reason, &stage) in Reason::ALL.iter().zip(Stage::ALL.iter().cycle()) {
+                    let bare = Decision::new(verdict, reason, stage, flow);
+                    let decision = bare.by(RuleId(7)).after_logs(3);
+                    assert_eq!((decision.verdict(), decision.flow()), (verdict, flow));
+                    assert_eq!((decision.reason(), decision.stage()), (reason, stage));
+                    assert_eq!((decision.rule(), decision.logs()), (RuleId(7), 3));
+                    assert_eq!((bare.rule(), bare.logs()), (RuleId::NONE, 0));
+                    assert_eq!(decision.by(RuleId::NONE).after_logs(0), bare);
+                }
             }
         }
     }

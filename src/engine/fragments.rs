@@ -129,7 +129,7 @@ impl Fragments {
     /// Keeps the verdicts and forgets which rules gave them: another program numbers its rules anew.
     pub fn forget_rules(&mut self) {
         for memory in self.sets.iter_mut().flatten().flatten() {
-            memory.decision.rule = RuleId::NONE;
+            memory.decision = memory.decision.by(RuleId::NONE);
         }
     }
 

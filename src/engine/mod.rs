@@ -152,7 +152,7 @@ impl Engine {
                 batch.decisions[at] = decision;
                 batch.allowed |= u64::from(decision.verdict() == Verdict::Allow) << at;
                 self.counters.count(batch.keys[at].direction(), decision, batch.lengths[at] as usize);
-                self.program.hits.add(self.worker, decision.rule);
+                self.program.hits.add(self.worker, decision.rule());
                 at += 1;
             }
         }
@@ -306,7 +306,7 @@ const ESTABLISHED: Decision = Decision::new(Verdict::Allow, Reason::Established,
 
 /// A packet that every layer allowed and the flow table has no room for.
 fn refuse_flow(decision: Decision, reason: Reason) -> Decision {
-    Decision::new(Verdict::Deny, reason, Stage::Flow, decision.flow()).after_logs(decision.logs)
+    Decision::new(Verdict::Deny, reason, Stage::Flow, decision.flow()).after_logs(decision.logs())
 }
 
 /// The packet that the other end would have sent to start the same flow.

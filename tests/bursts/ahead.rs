@@ -74,7 +74,7 @@ fn lists(program: &Program, gate: &Gate, from: usize) -> usize {
         let key = gate.batch.key(at - from);
         let [src, dst] = [key.src, key.dst].map(|address| program.place(key.family(), address).pod);
         let scope = if key.direction() == Direction::Inbound { dst[0] } else { src[1] };
-        if matches!(decision.reason, Reason::PolicyAllow | Reason::PolicyDeny | Reason::TierDefaultDeny) {
+        if matches!(decision.reason(), Reason::PolicyAllow | Reason::PolicyDeny | Reason::TierDefaultDeny) {
             assert!(program.classifier.is_long(scope), "list {scope}: {:?}", program.classifier.shapes());
             lists.insert(scope);
         }
@@ -161,7 +161,7 @@ fn packets_of_expired_flows_are_judged_as_new_with_headers_that_nobody_guessed()
             alone.judge(&arrivals, 1, &mut NoTrace);
             assert_eq!(bursts.decisions[first..], alone.decisions[first..], "{time} s, bursts of {burst}");
             let is_new = |reason| matches!(reason, Reason::PolicyAllow | Reason::PolicyDeny | Reason::TierDefaultDeny);
-            assert!(bursts.decisions[first..].iter().all(|d| is_new(d.reason)), "{time} s, bursts of {burst}");
+            assert!(bursts.decisions[first..].iter().all(|d| is_new(d.reason())), "{time} s, bursts of {burst}");
             allowed += bursts.decisions[first..].iter().filter(|d| d.verdict() == Verdict::Allow).count();
         }
         assert_eq!(bursts.marks(), alone.marks(), "bursts of {burst}");

@@ -174,7 +174,7 @@ fn the_stateless_layers_are_asked_once_for_each_end_and_direction_of_a_flow() {
         for (row, sender, direction) in [("client", Sender::Client, IN), ("host", Sender::Host, OUT)] {
             for _ in 0..3 {
                 let (decision, asked) = next(sender, direction);
-                assert_eq!((decision.reason, asked), (Reason::Established, 0), "{name}: {row} is remembered");
+                assert_eq!((decision.reason(), asked), (Reason::Established, 0), "{name}: {row} is remembered");
             }
         }
         // What comes in at the other port, or from the other end at this one, is somebody else's packet until it is asked about.
@@ -185,7 +185,7 @@ fn the_stateless_layers_are_asked_once_for_each_end_and_direction_of_a_flow() {
             assert!(asked > 0 || v6, "{name}: {row} is asked about");
         }
         let (decision, asked) = next(Sender::Client, IN);
-        assert_eq!((decision.reason, asked), (Reason::Established, 0), "{name}: nothing is forgotten by that");
+        assert_eq!((decision.reason(), asked), (Reason::Established, 0), "{name}: nothing is forgotten by that");
     }
 }
 
@@ -198,7 +198,7 @@ fn an_echo_is_asked_about_each_time() {
         let (request, asked) = ask(&mut gate, packet(Sender::Client, IN, 1, 0, false));
         assert!(request.verdict() == Verdict::Allow && asked == 1, "request {n}: {request:?}, {asked} lists");
         let (reply, asked) = ask(&mut gate, packet(Sender::Host, OUT, 1, 0, false));
-        assert!(reply.reason == Reason::Established && asked == 1, "reply {n}: {reply:?}, {asked} lists");
+        assert!(reply.reason() == Reason::Established && asked == 1, "reply {n}: {reply:?}, {asked} lists");
     }
 }
 
@@ -207,11 +207,11 @@ fn log_rules_hear_every_packet_of_an_established_flow() {
     let mut gate = Gate::new(program(&[("host.yaml", LOGGED)], ExistingFlows::Keep));
     for n in 1..=5u64 {
         let (decision, asked) = ask(&mut gate, packet(Sender::Client, IN, 17, 7, false));
-        assert_eq!((decision.verdict(), decision.logs), (Verdict::Allow, 1), "packet {n}");
+        assert_eq!((decision.verdict(), decision.logs()), (Verdict::Allow, 1), "packet {n}");
         assert!(asked > 0, "packet {n}");
         assert_eq!(gate.engine.counters().logs, n);
         let (answer, _) = ask(&mut gate, packet(Sender::Host, OUT, 17, 7, false));
-        assert_eq!((answer.reason, answer.logs), (Reason::Established, 0), "answer {n}");
+        assert_eq!((answer.reason(), answer.logs()), (Reason::Established, 0), "answer {n}");
     }
     // In one burst, too.
     let burst = |_| packet(Sender::Client, IN, 17, 7, false);
@@ -244,7 +244,7 @@ fn what_is_remembered_does_not_outlive_its_program_gw_23() {
         gate.engine.adopt(Arc::new(program(&[("acl.json", &closed)], existing_flows)));
         for n in 0..3 {
             let (decision, _) = next(&mut gate, Sender::Host, OUT);
-            assert_eq!(decision.reason, Reason::AclDeny, "{existing_flows:?}: answer {n} after the change");
+            assert_eq!(decision.reason(), Reason::AclDeny, "{existing_flows:?}: answer {n} after the change");
             let (decision, _) = next(&mut gate, Sender::Client, IN);
             assert_eq!(decision.verdict(), Verdict::Allow, "{existing_flows:?}: packet {n} after the change");
         }
@@ -253,7 +253,7 @@ fn what_is_remembered_does_not_outlive_its_program_gw_23() {
         gate.engine.adopt(Arc::new(program(&[("acl.json", &open)], existing_flows)));
         next(&mut gate, Sender::Client, IN);
         let (decision, asked) = next(&mut gate, Sender::Host, OUT);
-        assert_eq!((decision.reason, asked), (Reason::Established, 1), "{existing_flows:?}: allowed again");
+        assert_eq!((decision.reason(), asked), (Reason::Established, 1), "{existing_flows:?}: allowed again");
     }
 }
 
@@ -269,7 +269,7 @@ fn a_program_without_stateless_layers_leaves_nothing_remembered() {
     }
     gate.engine.adopt(Arc::new(program(&[("acl.json", &closed)], ExistingFlows::Keep)));
     let (decision, asked) = ask(&mut gate, packet(Sender::Host, OUT, 17, 80, false));
-    assert_eq!((decision.reason, asked), (Reason::AclDeny, 1));
+    assert_eq!((decision.reason(), asked), (Reason::AclDeny, 1));
 }
 
 /// The first packet of a flow and where it comes from.
@@ -364,7 +364,7 @@ fn with_and_without_memory_every_packet_meets_the_same_decision_gw_9() {
                 let is_known = |d: &&Decision| d.flow() == ringwall::engine::FlowState::Established;
                 established += remembering.decisions[first..].iter().filter(is_known).count();
             }
-            let is_stateless = |d: &&Decision| matches!(d.reason, Reason::AclDeny | Reason::AclImplicitDeny);
+            let is_stateless = |d: &&Decision| matches!(d.reason(), Reason::AclDeny | Reason::AclImplicitDeny);
             refused += remembering.decisions[first..].iter().filter(is_stateless).count();
             asked_less += recorder.events.len().saturating_sub(ear.asked);
         }

@@ -210,17 +210,17 @@ impl Gateway {
 
     fn outcome(&self, decision: Decision) -> Outcome {
         let program = self.engine.program();
-        let origin = if decision.rule == RuleId::NONE { None } else { program.origin(decision.rule) };
+        let origin = if decision.rule() == RuleId::NONE { None } else { program.origin(decision.rule()) };
         let rule = origin.filter(|o| o.tier.is_none());
         Outcome {
             is_allowed: decision.verdict() == Verdict::Allow,
-            reason: decision.reason.name(),
-            stage: decision.stage.name(),
+            reason: decision.reason().name(),
+            stage: decision.stage().name(),
             policy: rule.map(|o| o.policy.clone()),
             rule: rule.map(|o| o.index),
             tier: origin.and_then(|o| o.tier.clone()),
             flow: decision.flow().name(),
-            logs: decision.logs,
+            logs: decision.logs(),
             line: verdict::Line::new(program, self.judged, decision).json(),
         }
     }

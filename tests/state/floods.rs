@@ -52,7 +52,7 @@ impl Target {
         self.batch.add(frame, direction, now, &Options::default());
         self.engine.process(&mut self.batch, &mut NoTrace);
         let decision = self.batch.decision(0);
-        (decision.verdict(), decision.reason)
+        (decision.verdict(), decision.reason())
     }
 
     /// Judges a packet and compares.

@@ -25,7 +25,7 @@ fn result(program: &Program, key: &Key) -> (Result, u8) {
     let header = Located::Alone(program.classifier.header(key));
     let judgement = judge(program, key, header, Standing::New, &mut Alone, &mut NoTrace);
     let decision = judgement.decision;
-    ((decision.verdict(), decision.flow(), judgement.track), decision.logs)
+    ((decision.verdict(), decision.flow(), judgement.track), decision.logs())
 }
 
 /// Every rule list of policies and profiles.

@@ -236,7 +236,7 @@ pub fn json(entry: &Entry<'_>, ports: &Ports, time: String) -> String {
         origin: entry.origin.and_then(|o| o.span.as_ref()).map(|s| format!("{}:{}", s.file, s.line)),
         stage: entry.stage.name(),
         verdict: entry.decision.verdict().name(),
-        reason: entry.decision.reason.name(),
+        reason: entry.decision.reason().name(),
         flow: entry.decision.flow().name(),
         r#in: &ports[entry.direction as usize],
         length: entry.length,

@@ -107,7 +107,7 @@ pub struct LogTap(pub Arc<LogQueue>);
 impl Tap for LogTap {
     #[inline]
     fn judged(&mut self, seen: Judged<'_>) {
-        if seen.decision.logs == 0 {
+        if seen.decision.logs() == 0 {
             return;
         }
         let kept = seen.frame.len().min(KEPT);

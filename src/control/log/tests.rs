@@ -75,7 +75,7 @@ fn lines(destination_port: u16) -> Vec<(Stage, String, String)> {
     });
     let Some(record) = queue.records.pop() else { return Vec::new() };
     let found = logged(&program, &record, &Options::default());
-    assert_eq!(found.len(), usize::from(batch.decision(0).logs), "as many lines as actions were executed");
+    assert_eq!(found.len(), usize::from(batch.decision(0).logs()), "as many lines as actions were executed");
     let ports: Ports = ["up0".to_string(), "dn0".to_string()];
     let entry = |(stage, rule, destination)| {
         let origin = program.origin(rule);
