@@ -196,6 +196,12 @@ impl Entry {
         (words[1] == ends) & (words[2] & REST == rest) & !self.is_empty()
     }
 
+    /// Whether the addresses are IPv6.
+    #[inline]
+    pub fn is_v6(&self) -> bool {
+        (self.kind() >> 8) as u8 & IS_V6 != 0
+    }
+
     /// Whether no flow is held.
     #[inline]
     pub fn is_empty(&self) -> bool {

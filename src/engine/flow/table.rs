@@ -289,11 +289,15 @@ impl Table {
     /// Takes a flow out.
     pub fn remove(&mut self, slot: u32) {
         let Some(flow) = self.get(slot) else { return };
+        self.remove_hashed(slot, &flow, self.hash(&flow.key));
+    }
+
+    fn remove_hashed(&mut self, slot: u32, flow: &Flow, hash: u64) {
         self.changes += 1;
         if flow.state.is_half_open() {
             self.unlink_open(slot);
         }
-        self.buckets.remove(self.hash(&flow.key), slot);
+        self.buckets.remove(hash, slot);
         if let Some(entry) = self.entries.get_mut(slot as usize) {
             *entry = Entry::zeroed();
         }
@@ -365,21 +369,51 @@ impl Table {
                 break;
             }
             let Some(block) = self.timers.next_due(now, walk) else { break };
-            let first = block * BLOCK as u32;
-            let mut due = u64::MAX;
-            for slot in first..first + BLOCK as u32 {
-                let Some(entry) = self.entries.get(slot as usize) else { break };
-                let Some(state) = entry.state() else { continue };
-                if self.is_expired(entry, now) {
-                    self.remove(slot);
-                    reclaimed += 1;
-                } else {
-                    due = due.min(self.expiry(state, Now(entry.last())));
-                }
-            }
+            let (expired, due) = self.expired_of(block, now);
+            reclaimed += expired.count_ones() as usize;
+            self.remove_all(block, expired);
             self.timers.put_back(block, due, walk);
         }
         reclaimed
+    }
+
+    /// Which flows of a block have expired, one bit for each slot, and the earliest moment at which another one does.
+    fn expired_of(&self, block: u32, now: Now) -> (u32, u64) {
+        let (mut expired, mut due, first) = (0, u64::MAX, block as usize * BLOCK);
+        for (at, entry) in self.entries.iter().skip(first).take(BLOCK).enumerate() {
+            let Some(state) = entry.state() else { continue };
+            if self.is_expired(entry, now) {
+                expired |= 1 << at;
+                if entry.is_v6()
+                    && let Some(beyond) = self.beyond.get(first + at)
+                {
+                    prefetch(beyond);
+                }
+            } else {
+                due = due.min(self.expiry(state, Now(entry.last())));
+            }
+        }
+        (expired, due)
+    }
+
+    /// Takes flows of a block out, one bit for each slot. Their buckets are fetched together before the first is looked at.
+    fn remove_all(&mut self, block: u32, mut slots: u32) {
+        let (mut hashes, first, mut left) = ([0; BLOCK], block * BLOCK as u32, slots);
+        while left != 0 {
+            let at = left.trailing_zeros();
+            if let Some(flow) = self.get(first + at) {
+                hashes[at as usize % BLOCK] = self.hash(&flow.key);
+                self.buckets.view().prefetch(hashes[at as usize % BLOCK]);
+            }
+            left &= left - 1;
+        }
+        while slots != 0 {
+            let at = slots.trailing_zeros();
+            if let Some(flow) = self.get(first + at) {
+                self.remove_hashed(first + at, &flow, hashes[at as usize % BLOCK]);
+            }
+            slots &= slots - 1;
+        }
     }
 
     /// Gives every entry's epoch the number that `renumber` says. Cost: proportional to the capacity.
