@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use ringwall::base::address::Direction;
 use ringwall::base::time::Now;
-use ringwall::base::wide::LANES;
+use ringwall::base::wide::{LANES, Level};
 use ringwall::engine::flow::key::FlowKey;
 use ringwall::engine::flow::table::{Flow, NIL, State, Table};
 use ringwall::engine::flow::tcp::Windows;
@@ -107,7 +107,7 @@ fn look_ups(flows: &mut Flows, numbers: &[u64], is_v6: bool, is_known: bool) -> 
             }
             let start = Instant::now();
             for (keys, columns) in black_box(&keys).chunks_exact(BURST).zip(columns.chunks_exact(BURST / LANES)) {
-                let packets = Packets { keys, columns, times: &[], lengths: &[] };
+                let packets = Packets { level: Level::best(), keys, columns, times: &[], lengths: &[] };
                 flows.probe(packets, BURST, 0, &mut probes);
                 flows.confirm(packets, BURST, black_box(&mut probes));
             }
@@ -156,7 +156,8 @@ fn passes(flows: &mut Flows, numbers: &[u64], is_v6: bool) -> f64 {
                 if !is_whole {
                     continue;
                 }
-                let packets = Packets { keys: &keys, columns: &columns, times: &times, lengths: &lengths };
+                let packets =
+                    Packets { level: Level::best(), keys: &keys, columns: &columns, times: &times, lengths: &lengths };
                 flows.probe(packets, BURST, 0, &mut probes);
                 let mut at = 0;
                 while at < BURST {
@@ -195,7 +196,8 @@ fn openings(flows: &mut Flows, count: usize, is_v6: bool) -> f64 {
                 if !is_whole {
                     continue;
                 }
-                let packets = Packets { keys: &keys, columns: &columns, times: &[], lengths: &[] };
+                let packets =
+                    Packets { level: Level::best(), keys: &keys, columns: &columns, times: &[], lengths: &[] };
                 flows.probe(packets, BURST, 0, &mut probes);
                 for (at, key) in keys.iter().enumerate() {
                     if let Some(opening) = flows.opening(at, &probes, key) {

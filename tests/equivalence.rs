@@ -9,6 +9,7 @@ use random::Dice;
 use random::traffic::{Arrival, arrivals};
 use ringwall::base::diagnostic::Diagnostics;
 use ringwall::base::id::{RuleId, WorkerId};
+use ringwall::base::wide::Level;
 use ringwall::compile::reference::{self, Opinion};
 use ringwall::compile::{Options, compile};
 use ringwall::engine::ahead::{Alone, Located};
@@ -112,7 +113,7 @@ fn compiled_equals_reference_equals_traced() {
 
 fn engine(program: &Arc<Program>, worker: u32) -> Engine {
     let flows = FlowSettings { capacity: 4096, ..FlowSettings::default() };
-    let settings = Settings { worker: WorkerId(worker), flows, datagrams: 256, seed: [7, 9] };
+    let settings = Settings { worker: WorkerId(worker), flows, datagrams: 256, seed: [7, 9], ..Settings::default() };
     Engine::new(Arc::clone(program), &settings)
 }
 
@@ -172,7 +173,8 @@ fn in_bursts(
     seen: &mut [[u32; 2]; 2],
 ) -> Vec<Decision> {
     let mut engine = engine(program, 0);
-    let mut batch = Batch::new();
+    // What is decided does not depend on the instructions.
+    let mut batch = Batch::at_level(*dice.pick(&Level::all()));
     let mut decisions = Vec::new();
     let mut rest = arrivals;
     while !rest.is_empty() {

@@ -13,11 +13,11 @@ use super::split::{Dimensions, split};
 use crate::base::address::Family;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::pages::Pages;
+use crate::base::wide::Level;
 use crate::engine::program::arena::{Line, Table};
 use crate::engine::program::bits::{BitTable, WORD};
 use crate::engine::program::classifier::{Classifier, NONE, Shape};
 use crate::engine::program::header::{Fields, PROTOCOLS, WITHOUT_PORTS};
-use crate::engine::program::isa::Level;
 use crate::engine::program::split::Split;
 use crate::engine::program::vectors::{Dimension, Vectors};
 

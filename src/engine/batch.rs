@@ -3,7 +3,7 @@
 use crate::base::address::Direction;
 use crate::base::id::WorkerId;
 use crate::base::time::Now;
-use crate::base::wide::{LANES, Wide};
+use crate::base::wide::{LANES, Level};
 use crate::engine::decision::{Decision, FlowState, Reason, Stage, Verdict};
 use crate::engine::flow::Packets;
 use crate::engine::flow::key::mix;
@@ -36,6 +36,8 @@ pub struct Batch {
     /// Whether the columns are those of all keys.
     has_columns: bool,
     count: usize,
+    /// What the processor can do with sixteen packets at once.
+    level: Level,
 }
 
 impl Default for Batch {
@@ -47,6 +49,11 @@ impl Default for Batch {
 impl Batch {
     /// An empty batch with room for [`BATCH`] packets.
     pub fn new() -> Batch {
+        Batch::at_level(Level::best())
+    }
+
+    /// The same for these instructions: what is found and decided does not depend on them.
+    pub fn at_level(level: Level) -> Batch {
         Batch {
             keys: Box::new([Key::EMPTY; BATCH]),
             quotes: Box::new([Tuple::default(); BATCH]),
@@ -60,6 +67,7 @@ impl Batch {
             columns: Box::new([Columns::EMPTY; BATCH / LANES]),
             has_columns: true,
             count: 0,
+            level,
         }
     }
 
@@ -127,11 +135,12 @@ impl Batch {
             (*time, *length) = (frame.time, frame.bytes.len() as u32);
             outbound |= (frame.direction as u64) << at;
         }
+        let level = self.level;
         for (group, frames) in frames.chunks(LANES).enumerate() {
             let at = first + group * LANES;
             let Some((rows, lengths)) = self.rows(at / LANES) else { break };
             let arrivals = Arrivals { frames, lengths, outbound: (outbound >> (group * LANES)) as u16 };
-            let found = parse_sixteen(arrivals, options, rows);
+            let found = parse_sixteen(level, arrivals, options, rows);
             self.keyless |= u64::from(found.keyless) << at;
             self.whole |= u64::from(found.whole) << at;
         }
@@ -153,7 +162,7 @@ impl Batch {
     /// Completes the columns.
     #[inline]
     pub(super) fn complete(&mut self) {
-        if !self.has_columns && self.count > FEW && Wide::of_this_processor().is_some() {
+        if !self.has_columns && self.count > FEW && self.level.is_wide() {
             self.fill_columns();
         }
     }
@@ -169,9 +178,9 @@ impl Batch {
     /// What the flow table looks at. There are no columns if the packets are few, or the processor cannot work on so many at once.
     #[inline]
     pub(super) fn packets(&self) -> Packets<'_> {
-        let is_wide = self.has_columns && self.count > FEW && Wide::of_this_processor().is_some();
-        let columns = if is_wide { &self.columns[..] } else { &[] };
-        Packets { keys: &self.keys[..], columns, times: &self.times[..], lengths: &self.lengths[..] }
+        let is_wide = self.has_columns && self.count > FEW && self.level.is_wide();
+        let (level, columns) = if is_wide { (self.level, &self.columns[..]) } else { (Level::Scalar, &[][..]) };
+        Packets { level, keys: &self.keys[..], columns, times: &self.times[..], lengths: &self.lengths[..] }
     }
 
     /// Keeps the rows whose bits are set, in their order, and takes back the others: frames that other workers own.

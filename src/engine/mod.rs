@@ -28,6 +28,7 @@ use crate::base::address::Direction;
 use crate::base::id::WorkerId;
 use crate::base::site::{ExistingFlows, FragmentMode};
 use crate::base::time::Now;
+use crate::base::wide::Level;
 use crate::packet::{Fault, Key, KeyBits, Parsed, Passed};
 use flow::tcp::Side;
 use flow::{Again, Allowed, Flows, Probes};
@@ -48,11 +49,19 @@ pub struct Settings {
     pub datagrams: usize,
     /// Keys every hash of fields that a sender chooses.
     pub seed: [u64; 2],
+    /// By which instructions packets are parsed and find their flows; what is decided does not depend on it.
+    pub level: Level,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { worker: WorkerId(0), flows: FlowSettings::default(), datagrams: 4096, seed: [0, 0] }
+        Settings {
+            worker: WorkerId(0),
+            flows: FlowSettings::default(),
+            datagrams: 4096,
+            seed: [0, 0],
+            level: Level::best(),
+        }
     }
 }
 

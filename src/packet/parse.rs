@@ -9,7 +9,7 @@ use super::key::{Key, KeyBits, Tuple};
 use super::{network, plain, sixteen, transport};
 use crate::base::address::Direction;
 use crate::base::time::Now;
-use crate::base::wide::{LANES, Wide};
+use crate::base::wide::{LANES, Level};
 
 /// Ethertype of IPv4.
 pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -167,7 +167,7 @@ pub struct Rows<'a> {
     pub quotes: &'a mut [Tuple; LANES],
     /// Outcomes.
     pub parsed: &'a mut [Parsed; LANES],
-    /// The columns of the keys, where the processor has AVX-512; elsewhere nobody looks at them.
+    /// The columns of the keys, where kernels run; elsewhere nobody looks at them.
     pub columns: &'a mut Columns,
 }
 
@@ -175,18 +175,14 @@ pub struct Rows<'a> {
 pub const FEW: usize = 5;
 
 /// Parses up to sixteen frames, each as [`parse()`] does. Rows behind the last frame mean nothing afterwards. Cost: the plain ones are
-/// parsed at once where the processor has AVX-512; the others O(headers) each.
+/// parsed at once where kernels run; the others O(headers) each.
 #[inline]
-pub fn parse_sixteen(arrivals: Arrivals<'_, '_>, options: &Options, rows: Rows<'_>) -> Findings {
+pub fn parse_sixteen(level: Level, arrivals: Arrivals<'_, '_>, options: &Options, rows: Rows<'_>) -> Findings {
     let Rows { keys, quotes, parsed, columns } = rows;
     let frames = arrivals.frames;
-    let processor = Wide::of_this_processor();
-    let wide = if options.verify_l4_checksum { None } else { processor };
     let all = if frames.len() < LANES { (1 << frames.len()) - 1 } else { u16::MAX };
-    let (plain, whole) = match wide {
-        Some(wide) => sixteen::parse(wide, arrivals, keys, columns),
-        None => (0, 0),
-    };
+    let at_once = if options.verify_l4_checksum { None } else { sixteen::parse(level, arrivals, keys, columns) };
+    let (plain, whole) = at_once.unwrap_or((0, 0));
     let mut others = all & !plain;
     parsed.fill(Parsed::Key);
     let mut found = Findings { keyless: 0, whole: whole & plain };
@@ -194,13 +190,13 @@ pub fn parse_sixteen(arrivals: Arrivals<'_, '_>, options: &Options, rows: Rows<'
         let lane = others.trailing_zeros() as usize % LANES;
         if let Some(&Arrival { bytes, direction, .. }) = frames.get(lane) {
             let (key, quote) = (&mut keys[lane], &mut quotes[lane]);
-            parsed[lane] = match wide {
+            parsed[lane] = match at_once {
                 Some(_) => parse_any(bytes, direction, options, key, quote),
                 None => parse(bytes, direction, options, key, quote),
             };
             found.keyless |= u16::from(parsed[lane] != Parsed::Key) << lane;
             found.whole |= u16::from(key.has(KeyBits::WHOLE)) << lane;
-            if processor.is_some() {
+            if level.is_wide() {
                 columns.set(lane, key);
             }
         }

@@ -7,14 +7,14 @@
 //! ```
 //! Words of frames become columns, which go out by themselves and as the rows of keys. All tests are masks with a bit for each frame.
 
-use bytemuck::cast;
+use bytemuck::{cast, cast_mut};
 
 use super::columns::Columns;
 use super::key::{Key, KeyBits};
 use super::parse::Arrivals;
 use super::plain::{HEADERS, LINK, NETWORK};
 use super::transport::{SYN, protocol, window_scale};
-use crate::base::wide::{Kernel, LANES, Wide, Words};
+use crate::base::wide::{Kernel, LANES, Layout, Level, Wide};
 
 /// In the place of a frame that is not there or too short.
 const NOTHING: [u8; HEADERS] = [0; HEADERS];
@@ -23,46 +23,26 @@ const NOTHING: [u8; HEADERS] = [0; HEADERS];
 /// acknowledgement, window and payload.
 const PLACES: [usize; 7] = [0, 4, 8, 9, 11, 12, 13];
 
-/// A key whose words at [`PLACES`] are to be written.
-const TEMPLATE: [u32; LANES] = {
-    let mut words = [0; LANES];
-    words[10] = u32::MAX;
-    words
+/// A key as a row.
+const LAYOUT: Layout = {
+    let mut rest = [0; LANES];
+    rest[10] = u32::MAX;
+    Layout::new(PLACES, rest)
 };
-
-const WRITTEN: u16 = {
-    let (mut mask, mut column) = (0, 0);
-    while column < PLACES.len() {
-        mask |= 1 << PLACES[column];
-        column += 1;
-    }
-    mask
-};
-
-/// From where in a vector of two rows the words of a key come.
-const fn positions(row: [u32; 8]) -> [u32; LANES] {
-    let (mut words, mut column) = ([0; LANES], 0);
-    while column < PLACES.len() {
-        words[PLACES[column]] = row[column];
-        column += 1;
-    }
-    words
-}
 
 /// Writes the keys of up to sixteen frames, and the columns of those. Returns one bit for each: whether it is plain, and whether its
-/// checksum is [`KeyBits::WHOLE`]. What is written and said of others than plain ones means nothing.
+/// checksum is [`KeyBits::WHOLE`]. What is written and said of others than plain ones means nothing. `None`: no kernels at this level.
 #[inline]
 pub(super) fn parse(
-    wide: Wide,
+    level: Level,
     arrivals: Arrivals<'_, '_>,
     keys: &mut [Key; LANES],
     columns: &mut Columns,
-) -> (u16, u16) {
-    wide.run(Parse { wide, arrivals, keys, columns })
+) -> Option<(u16, u16)> {
+    level.run(Parse { arrivals, keys, columns })
 }
 
 struct Parse<'a, 'f> {
-    wide: Wide,
     arrivals: Arrivals<'a, 'f>,
     keys: &'a mut [Key; LANES],
     columns: &'a mut Columns,
@@ -77,8 +57,8 @@ impl Kernel for Parse<'_, '_> {
     type Output = (u16, u16);
 
     #[inline(always)]
-    fn call(self) -> (u16, u16) {
-        let Parse { wide, arrivals: Arrivals { frames, lengths, outbound }, keys, columns: written } = self;
+    fn call<W: Wide>(self, wide: W) -> (u16, u16) {
+        let Parse { arrivals: Arrivals { frames, lengths, outbound }, keys, columns: written } = self;
         let mut chunks = [&NOTHING; LANES];
         for (chunk, frame) in chunks.iter_mut().zip(frames) {
             if let Some(bytes) = frame.bytes.first_chunk() {
@@ -86,7 +66,7 @@ impl Kernel for Parse<'_, '_> {
             }
         }
         // Bytes from the transport header on; what is too short has no header.
-        let rooms = wide.subtract(cast(*lengths), wide.splat((LINK + NETWORK) as u32));
+        let rooms = wide.subtract(wide.load(lengths), wide.splat((LINK + NETWORK) as u32));
         let columns = wide.columns_of_eight(|i| cast(piece::<32>(chunks[i], 10)));
         let [link, version, fragment, transport, src, dst, ports, _] = columns;
         let [seq, ack, control, sum] = wide.columns_of_four(|i| cast(piece::<16>(chunks[i], 38)));
@@ -99,51 +79,47 @@ impl Kernel for Parse<'_, '_> {
         for words in [fragment, transport, src, dst] {
             header_sum = wide.add(header_sum, wide.halves(words));
         }
-        let is_plain = wide.is(wide.only(link, 0xffff_0000), 0x0008_0000)
-            & wide.is(wide.only(version, 0xff), 0x45)
-            & !wide.has(fragment, 0xff3f_0000)
-            & wide.at_most(length, rooms)
-            // Ten halves, of which the first is not 0: one carry at most.
-            & wide.is(wide.halves(header_sum), 0xffff);
+        let is_ip =
+            wide.both(wide.is(wide.only(link, 0xffff_0000), 0x0008_0000), wide.is(wide.only(version, 0xff), 0x45));
+        // Ten halves, of which the first is not 0: one carry at most.
+        let is_sound = wide.both(wide.at_most(length, rooms), wide.is(wide.halves(header_sum), 0xffff));
+        let is_plain = wide.without(wide.both(is_ip, is_sound), wide.has(fragment, 0xff3f_0000));
         let offset = wide.down::<2>(wide.only(control, 0xf0));
         let header_length = wide.select(is_tcp, offset, wide.splat(8));
         let second = wide.reverse(seq);
         let udp_length = wide.down::<16>(second);
-        let is_sound_tcp = is_tcp & wide.at_most(wide.splat(20), offset) & wide.at_most(offset, length);
-        let is_sound_udp = is_udp & wide.at_most(wide.splat(8), udp_length) & wide.at_most(udp_length, length);
-        let is_plain = is_plain & (is_sound_tcp | is_sound_udp);
+        let is_room = wide.both(wide.at_most(wide.splat(20), offset), wide.at_most(offset, length));
+        let is_sound_tcp = wide.both(is_tcp, is_room);
+        let is_room = wide.both(wide.at_most(wide.splat(8), udp_length), wide.at_most(udp_length, length));
+        let is_sound_udp = wide.both(is_udp, is_room);
+        let is_plain = wide.both(is_plain, wide.either(is_sound_tcp, is_sound_udp));
 
         let (src, dst) = (wide.reverse(src), wide.reverse(dst));
         let field = wide.select(is_tcp, wide.down::<16>(wide.reverse(sum)), wide.only(second, 0xffff));
         let addresses = wide.add(wide.halves(src), wide.halves(dst));
         let pseudo = wide.halves(wide.halves(wide.add(addresses, wide.add(number, length))));
-        let is_whole = !wide.equal(field, pseudo);
+        let is_open = wide.equal(field, pseudo);
         let flags = wide.keep(is_tcp, wide.only(control, 0xff00));
         let facts =
             wide.or(wide.or(number, flags), wide.splat(u32::from(Key::NO_SCALE) << 24 | KeyBits::in_word(KeyBits::L4)));
-        let facts = wide.or(facts, wide.keep(is_whole, wide.splat(KeyBits::in_word(KeyBits::WHOLE))));
-        let facts = wide.or(facts, wide.keep(outbound, wide.splat(KeyBits::in_word(KeyBits::OUTBOUND))));
+        let whole = wide.select(is_open, wide.splat(0), wide.splat(KeyBits::in_word(KeyBits::WHOLE)));
+        let facts = wide.or(facts, whole);
+        let facts = wide.or(facts, wide.keep(wide.mask(outbound), wide.splat(KeyBits::in_word(KeyBits::OUTBOUND))));
         let window = wide.keep(is_tcp, wide.only(wide.reverse(control), 0xffff));
         let rest = wide.or(window, wide.up::<16>(wide.subtract(length, header_length)));
         let (seq, ack) = (wide.keep(is_tcp, second), wide.keep(is_tcp, wide.reverse(ack)));
         let ports = wide.reverse_halves(ports);
         *written = Columns {
-            src: cast(src),
-            dst: cast(dst),
-            ports: cast(ports),
-            facts: cast(facts),
-            seq: cast(seq),
-            ack: cast(ack),
-            rest: cast(rest),
+            src: wide.store(src),
+            dst: wide.store(dst),
+            ports: wide.store(ports),
+            facts: wide.store(facts),
+            seq: wide.store(seq),
+            ack: wide.store(ack),
+            rest: wide.store(rest),
         };
-        let rows = wide.rows_of_eight([src, dst, ports, facts, seq, ack, rest, rest]);
-        let (first, second): (Words, Words) = (cast(positions(Wide::FIRST)), cast(positions(Wide::SECOND)));
-        for (pair, row) in rows.into_iter().enumerate() {
-            let at = pair / 4 * 8 + pair % 4;
-            keys[at] = cast(wide.place(WRITTEN, row, first, cast(TEMPLATE)));
-            keys[at + 4] = cast(wide.place(WRITTEN, row, second, cast(TEMPLATE)));
-        }
-        let mut syns = is_plain & wide.has(flags, u32::from(SYN) << 8);
+        wide.spread([src, dst, ports, facts, seq, ack, rest, rest], &LAYOUT, cast_mut(keys));
+        let mut syns = wide.bits(wide.both(is_plain, wide.has(flags, u32::from(SYN) << 8)));
         while syns != 0 {
             let lane = syns.trailing_zeros() as usize;
             if let (Some(frame), Some(key)) = (frames.get(lane), keys.get_mut(lane)) {
@@ -151,7 +127,7 @@ impl Kernel for Parse<'_, '_> {
             }
             syns &= syns - 1;
         }
-        (is_plain, is_whole)
+        (wide.bits(is_plain), !wide.bits(is_open))
     }
 }
 
@@ -202,11 +178,16 @@ mod tests {
         frames
     }
 
+    /// A level with each way to parse.
+    fn with_options(level: Level) -> [(Level, Options); 2] {
+        [(level, Options::default()), (level, Options { verify_l4_checksum: true, ..Options::default() })]
+    }
+
     #[test]
     fn sixteen_frames_have_the_keys_that_each_has_alone() {
         let frames = frames();
         let (mut plain, mut others) = (0, 0);
-        for options in [Options::default(), Options { verify_l4_checksum: true, ..Options::default() }] {
+        for (level, options) in Level::all().into_iter().flat_map(with_options) {
             for (size, direction) in
                 [(16, Direction::Inbound), (16, Direction::Outbound), (5, Direction::Inbound), (2, Direction::Outbound)]
             {
@@ -222,7 +203,7 @@ mod tests {
                     lengths.iter_mut().zip(group).for_each(|(length, frame)| *length = frame.len() as u32);
                     let outbound = if direction == Direction::Outbound { u16::MAX } else { 0 };
                     let arrivals = Arrivals { frames: &arrivals, lengths: &lengths, outbound };
-                    let Findings { keyless, whole } = parse_sixteen(arrivals, &options, rows);
+                    let Findings { keyless, whole } = parse_sixteen(level, arrivals, &options, rows);
                     for (i, frame) in group.iter().enumerate() {
                         let (mut key, mut quote) = (Key::EMPTY, Tuple::default());
                         let alone = parse_one(frame, direction, &options, &mut key, &mut quote);
@@ -239,7 +220,7 @@ mod tests {
                         let Columns { src, dst, ports, facts, seq, ack, rest } = columns;
                         [src, dst, ports, facts, seq, ack, rest].map(|column| column[lanes.clone()].to_vec())
                     };
-                    if Wide::of_this_processor().is_some() {
+                    if level.is_wide() {
                         assert_eq!(seen(&columns), seen(&expected));
                     }
                 }

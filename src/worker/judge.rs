@@ -102,7 +102,7 @@ impl<T: Trace> EngineJudge<T> {
     /// The same with somebody who is told what happens.
     pub fn traced(load: Arc<Load>, settings: &crate::engine::Settings, trace: T) -> EngineJudge<T> {
         let engine = Engine::new(Arc::clone(&load.program), settings);
-        EngineJudge { engine, batch: Batch::new(), load, seed: settings.seed, trace }
+        EngineJudge { engine, batch: Batch::at_level(settings.level), load, seed: settings.seed, trace }
     }
 
     /// The engine.

@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use ringwall::base::address::{Family, address};
+use ringwall::base::wide::Level;
 use ringwall::compile::boxes::{Match, PortSet, ProtocolSet};
 use ringwall::compile::dimensions::{MEMORY, classifier};
 use ringwall::compile::ranges::{AddressSet, Ranges};
 use ringwall::engine::program::classifier::{Classifier, Found, NONE};
 use ringwall::engine::program::header::{Headers, LANES};
-use ringwall::engine::program::isa::Level;
 use ringwall::packet::{Key, KeyBits};
 
 use crate::random::Dice;

@@ -15,13 +15,13 @@ use linear::{Scope, Universe, answers, build, compare, first, keys, part, whole}
 use random::Dice;
 use ringwall::base::address::{Family, address};
 use ringwall::base::diagnostic::Diagnostics;
+use ringwall::base::wide::Level;
 use ringwall::compile::boxes::{Match, PortSet, ProtocolSet};
 use ringwall::compile::dimensions::{MEMORY, Refusal, classifier};
 use ringwall::compile::ranges::{AddressSet, Ranges};
 use ringwall::compile::{Options, compile};
 use ringwall::engine::program::classifier::{Classifier, Found, NONE};
 use ringwall::engine::program::header::{Header, Headers, LANES};
-use ringwall::engine::program::isa::Level;
 use ringwall::packet::Key;
 
 #[test]

@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 
 use super::super::arguments::{Output, exit};
 use super::super::{findings, print};
 use super::classbench;
 use super::generate::{End, Recipe, generate};
+use super::instructions::Instructions;
 use super::profile::Kind;
 use super::ruleset::{Burst, MISS, RuleSet, build, lookup};
 use super::scan::LinearScan;
@@ -26,31 +27,11 @@ use crate::base::address::{Family, address};
 use crate::base::diagnostic::Diagnostics;
 use crate::engine::program::classifier::Classifier;
 use crate::engine::program::header::LANES;
-use crate::engine::program::isa::Level;
 use crate::packet::{Key, KeyBits};
 use crate::policy::source::Source;
 
 /// Headers that are prepared before the clock starts.
 const CHUNK: usize = 256;
-
-/// Instructions that look-ups may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Instructions {
-    Scalar,
-    Avx2,
-    Avx512,
-}
-
-impl Instructions {
-    /// The level, if this processor has it.
-    fn level(self) -> Option<Level> {
-        Level::all().into_iter().find(|level| match level {
-            Level::Scalar => self == Instructions::Scalar,
-            Level::Avx2(_) => self == Instructions::Avx2,
-            Level::Avx512(_) => self == Instructions::Avx512,
-        })
-    }
-}
 
 /// Arguments of `ringwall bench classify`.
 #[derive(Debug, Args)]
@@ -162,11 +143,10 @@ pub fn run(arguments: &ClassifyArguments) -> u8 {
         }
     };
 
-    let classifier = match arguments.level.map(Instructions::level) {
-        None => classifier,
-        Some(Some(level)) => classifier.with_level(level),
-        Some(None) => {
-            print::talk("error: this processor does not have the instructions that `--level` names\n");
+    let classifier = match Instructions::level(arguments.level) {
+        Ok(level) => classifier.with_level(level),
+        Err(said) => {
+            print::talk(said);
             return exit::ENVIRONMENT;
         }
     };

@@ -6,6 +6,7 @@ pub mod captures;
 pub mod classbench;
 pub mod classify;
 pub mod generate;
+mod instructions;
 pub mod pipeline;
 mod policy_and_frames;
 pub mod profile;

@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
+use super::instructions::Instructions;
 use super::policy_and_frames::{Dice, NODE, Step, Traffic, UPLINK, policy};
 use crate::base::address::Direction;
 use crate::base::diagnostic::Diagnostics;
 use crate::base::id::WorkerId;
 use crate::base::site::Site;
 use crate::base::time::Now;
+use crate::base::wide::Level;
 use crate::cli::arguments::{Output, exit};
 use crate::cli::{findings, print};
 use crate::compile::{self, compile};
@@ -55,6 +57,9 @@ pub struct PipelineArguments {
     /// Frames that the line receives at a time: few where frames come one by one and must not wait
     #[arg(long, default_value_t = BATCH as u32, value_parser = clap::value_parser!(u32).range(1..=BATCH as i64))]
     burst: u32,
+    /// Instructions to use [default: the best that this processor has]
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    level: Option<Instructions>,
     /// Let every packet begin a new flow
     #[arg(long)]
     new: bool,
@@ -74,6 +79,7 @@ struct Report {
     workers: u32,
     size: u32,
     burst: u32,
+    level: &'static str,
     new: bool,
     packets: u64,
     packets_per_s: f64,
@@ -98,8 +104,15 @@ struct Stages {
 
 /// Measures and prints.
 pub fn run(arguments: &PipelineArguments, allocations: fn() -> u64) -> u8 {
-    let programs = program(&policy(arguments.rules)).and_then(|whole| Ok((whole, program("")?)));
-    let report = match programs.and_then(|(whole, empty)| measure(arguments, whole, empty, allocations)) {
+    let level = match Instructions::level(arguments.level) {
+        Ok(level) => level,
+        Err(said) => {
+            print::talk(said);
+            return exit::ENVIRONMENT;
+        }
+    };
+    let programs = program(&policy(arguments.rules), level).and_then(|whole| Ok([whole, program("", level)?]));
+    let report = match programs.and_then(|programs| measure(arguments, level, programs, allocations)) {
         Ok(report) => report,
         Err(defect) => {
             print::talk(&format!("error: {defect}\n"));
@@ -113,12 +126,16 @@ pub fn run(arguments: &PipelineArguments, allocations: fn() -> u64) -> u8 {
     print::result(&text, exit::DONE)
 }
 
-fn program(text: &str) -> Result<Arc<Program>, String> {
+fn program(text: &str, level: Level) -> Result<Arc<Program>, String> {
     let mut diagnostics = Diagnostics::new();
     let policy = load(&[Source::new("bench.yaml", text.to_owned())], &LoadOptions::default(), &mut diagnostics);
     let site = Site { node: Some(NODE.to_owned()), uplink: Some(UPLINK.to_owned()), ..Site::default() };
     let program = policy.and_then(|policy| compile(&policy, &site, &compile::Options::default(), &mut diagnostics));
-    program.map(Arc::new).ok_or_else(|| findings::text(&diagnostics, &[]))
+    let program = program.map(|mut program| {
+        program.classifier = program.classifier.with_level(level);
+        Arc::new(program)
+    });
+    program.ok_or_else(|| findings::text(&diagnostics, &[]))
 }
 
 /// Judges that do less than all, to tell stages apart.
@@ -301,8 +318,8 @@ struct Found {
 
 fn measure(
     arguments: &PipelineArguments,
-    program: Arc<Program>,
-    empty: Arc<Program>,
+    level: Level,
+    [program, empty]: [Arc<Program>; 2],
     allocations: fn() -> u64,
 ) -> Result<Report, String> {
     let seed = [0x5eed_0f0a_bead_5eed, 0x0123_4567_89ab_cdef];
@@ -324,7 +341,7 @@ fn measure(
                     if let Some(core) = core {
                         core_affinity::set_for_current(core);
                     }
-                    let job = Job { arguments, traffic, mine, seed, number: number as u32, allocations };
+                    let job = Job { arguments, level, traffic, mine, seed, number: number as u32, allocations };
                     job.measure(program, empty, exchange, barrier)
                 })
             })
@@ -343,6 +360,7 @@ fn measure(
         workers: arguments.workers,
         size: arguments.size,
         burst: arguments.burst,
+        level: level.name(),
         new: arguments.new,
         packets,
         packets_per_s,
@@ -365,6 +383,7 @@ fn measure(
 /// The work of one worker.
 struct Job<'a> {
     arguments: &'a PipelineArguments,
+    level: Level,
     traffic: &'a Traffic,
     mine: &'a [u32],
     seed: [u64; 2],
@@ -380,7 +399,7 @@ impl Job<'_> {
 
     fn partial(&self, parses: bool, verdict: Verdict, barrier: &Barrier) -> Result<f64, String> {
         let decision = Decision::new(verdict, Reason::DefaultAllow, Stage::Default, FlowState::None);
-        let batch = parses.then(Batch::new);
+        let batch = parses.then(|| Batch::at_level(self.level));
         let judge = Partial { batch, decision, counters: Counters::default() };
         let mut rig = Rig::new(judge, None, self.arguments.burst)?;
         let expected = if verdict == Verdict::Allow { 1.0 } else { 0.0 };
@@ -395,7 +414,7 @@ impl Job<'_> {
         // Half of the flows begin with a SYN, and only half of a table may be half-open.
         let capacity = (if self.arguments.new { 2 * self.mine.len() } else { self.mine.len() }).max(1);
         let flows = FlowSettings { capacity, ..FlowSettings::default() };
-        let settings = Settings { flows, seed: self.seed, ..Settings::default() };
+        let settings = Settings { flows, level: self.level, seed: self.seed, ..Settings::default() };
         let judge = EngineJudge::new(Arc::new(load), &settings);
         judge.populate();
         let mut rig = Rig::new(judge, exchange, self.arguments.burst)?;
@@ -457,8 +476,15 @@ fn table(report: &Report) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "{} rules, {} {kind}, {} workers, frames of {} bytes in bursts of {}\n\n{:>10.2} million packets per second\n{:>10.1} ns per packet",
-        report.rules, report.flows, report.workers, report.size, report.burst, report.mpps, report.ns_per_packet
+        "{} rules, {} {kind}, {} workers, frames of {} bytes in bursts of {}, {}\n\n{:>10.2} million packets per second\n{:>10.1} ns per packet",
+        report.rules,
+        report.flows,
+        report.workers,
+        report.size,
+        report.burst,
+        report.level,
+        report.mpps,
+        report.ns_per_packet
     );
     let stages = report.stages_ns;
     for (name, nanoseconds) in [

@@ -107,11 +107,11 @@ impl LinearScan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::wide::Level;
     use crate::cli::bench::generate::{End, Recipe, generate};
     use crate::cli::bench::profile::Kind;
     use crate::cli::bench::ruleset::{Burst, lookup};
     use crate::cli::bench::traffic::{Traffic, headers};
-    use crate::engine::program::isa::Level;
 
     #[test]
     fn the_scan_and_the_classifier_agree_with_the_rules_as_written() {

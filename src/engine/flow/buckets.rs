@@ -10,12 +10,12 @@
 
 use core::arch::x86_64::__m128i;
 
-use bytemuck::{Pod, Zeroable, cast, cast_ref};
+use bytemuck::{Pod, Zeroable, cast};
 use pulp::core_arch::x86::Sse2;
 
 use crate::base::pages::Pages;
 use crate::base::prefetch::prefetch;
-use crate::base::wide::{Wide, Words};
+use crate::base::wide::Wide;
 
 /// Words of a line, the first of which counts.
 const WORDS: usize = 16;
@@ -179,7 +179,7 @@ impl View<'_> {
 
     /// The home buckets of sixteen hashes, of those in even lanes and those in odd ones.
     #[inline(always)]
-    pub fn homes(&self, wide: Wide, [even, odd]: [Words; 2]) -> Words {
+    pub fn homes<W: Wide>(&self, wide: W, [even, odd]: [W::Words; 2]) -> W::Words {
         let count = wide.splat_long(self.lines.len() as u64);
         let even = wide.multiply_halves(wide.down_long::<32>(even), count);
         let odd = wide.multiply_halves(wide.down_long::<32>(odd), count);
@@ -188,7 +188,7 @@ impl View<'_> {
 
     /// The tags of sixteen hashes.
     #[inline(always)]
-    pub fn tags(&self, wide: Wide, [even, odd]: [Words; 2]) -> Words {
+    pub fn tags<W: Wide>(&self, wide: W, [even, odd]: [W::Words; 2]) -> W::Words {
         let tags = wide.only(wide.lower_halves(even, odd), self.tags);
         wide.select(wide.is(tags, 0), wide.splat(self.tags & self.tags.wrapping_neg()), tags)
     }
@@ -209,11 +209,9 @@ impl View<'_> {
 
     /// As [`View::first`] for a bucket and a tag, by fewer instructions; and whether another entry in the bucket has the tag.
     #[inline(always)]
-    pub fn first_at(&self, wide: Wide, home: u32, tag: u32) -> (u32, bool) {
+    pub fn first_at<W: Wide>(&self, wide: W, home: u32, tag: u32) -> (u32, bool) {
         let Some(line) = self.lines.get(home as usize) else { return (0, false) };
-        // By reference: a copy would be written and waited for.
-        let words: &Words = cast_ref(line);
-        let found = u32::from(wide.is(wide.only(*words, self.tags), tag)) & !1;
+        let found = u32::from(wide.matches(&line.words, self.tags, tag)) & !1;
         (line.words[found.trailing_zeros() as usize % WORDS], found & found.wrapping_sub(1) != 0)
     }
 
@@ -254,21 +252,21 @@ impl View<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::wide::{Kernel, Level};
     use std::collections::BTreeMap;
 
     struct First<'a> {
-        wide: Wide,
         view: View<'a>,
         home: u32,
         tag: u32,
     }
 
-    impl crate::base::wide::Kernel for First<'_> {
+    impl Kernel for First<'_> {
         type Output = (u32, bool);
 
         #[inline(always)]
-        fn call(self) -> (u32, bool) {
-            self.view.first_at(self.wide, self.home, self.tag)
+        fn call<W: Wide>(self, wide: W) -> (u32, bool) {
+            self.view.first_at(wide, self.home, self.tag)
         }
     }
 
@@ -301,8 +299,8 @@ mod tests {
                         let (word, (home, tag)) = (view.first(hash), view.place(hash));
                         assert!(word != 0, "nobody is only where nobody is anywhere");
                         assert!(word & view.tags != tag || held.contains_key(&view.slot(word)));
-                        if let Some(wide) = Wide::of_this_processor() {
-                            let (at_once, has_second) = wide.run(First { wide, view, home, tag });
+                        for level in Level::all() {
+                            let Some((at_once, has_second)) = level.run(First { view, home, tag }) else { continue };
                             let line = view.lines[home as usize].words;
                             let alike = line.iter().skip(1).filter(|&&word| word & view.tags == tag).count();
                             assert_eq!((at_once, has_second), (word, alike > 1));

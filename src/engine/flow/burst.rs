@@ -13,7 +13,7 @@ use super::table::NIL;
 use super::tcp::{self, Segment, Side, Transition, flag};
 use super::{Allowed, Flows, Look, Opening};
 use crate::base::time::Now;
-use crate::base::wide::{LANES, Wide};
+use crate::base::wide::{LANES, Level};
 use crate::engine::batch::BATCH;
 use crate::engine::counters::Tally;
 use crate::engine::decision::Reason;
@@ -57,9 +57,12 @@ impl Default for Probes {
 /// The packets of a burst: one element of each column for each.
 #[derive(Clone, Copy, Debug)]
 pub struct Packets<'a> {
+    /// By which instructions they are looked at; at [`Level::Scalar`] one by one.
+    pub level: Level,
     /// What was parsed.
     pub keys: &'a [Key],
-    /// The same by sixteen, the last ones with anything in the lanes that are left; or nothing, then packets are looked at one by one.
+    /// The same by sixteen, the last ones with anything in the lanes that are left; or nothing, then packets are looked at one by
+    /// one.
     pub columns: &'a [Columns],
     /// When they came.
     pub times: &'a [Now],
@@ -156,11 +159,10 @@ impl Flows {
         let count = count.min(keys.len()).min(BATCH);
         probes.changes = self.table.changes();
         self.table.begin();
-        match Wide::of_this_processor() {
-            Some(wide) if count <= LANES * columns.len() => {
-                wide.run(Find { wide, table: &self.table, keys, columns, keyless, count, probes });
-            }
-            _ => self.find_one_by_one(keys, count, keyless, probes),
+        let find = Find { table: &self.table, keys, columns, keyless, count, probes: &mut *probes };
+        let found = if count <= LANES * columns.len() { packets.level.run(find) } else { None };
+        if found.is_none() {
+            self.find_one_by_one(keys, count, keyless, probes);
         }
     }
 
@@ -214,13 +216,9 @@ impl Flows {
     pub fn confirm(&self, packets: Packets<'_>, count: usize, probes: &mut Probes) {
         let (keys, count) = (packets.keys, count.min(packets.keys.len()).min(BATCH));
         let all = u64::MAX >> (BATCH - count.max(1));
-        let mut open = match Wide::of_this_processor() {
-            Some(wide) if count <= LANES * packets.columns.len() => {
-                let (entries, ends, slots) = (self.table.entries(), &*probes.ends, &*probes.slots);
-                wide.run(Compare { wide, entries, ends, slots, count })
-            }
-            _ => all,
-        } & probes.keyed;
+        let compare = Compare { entries: self.table.entries(), ends: &probes.ends, slots: &probes.slots, count };
+        let differing = if count <= LANES * packets.columns.len() { packets.level.run(compare) } else { None };
+        let mut open = differing.unwrap_or(all) & probes.keyed;
         while open != 0 {
             let at = open.trailing_zeros() as usize % BATCH;
             if let Some((own, _)) = keys.get(at).and_then(flow_of)
@@ -348,7 +346,6 @@ impl Flows {
         now: Now,
         needs_memory: bool,
     ) -> Option<(usize, Passed)> {
-        let wide = Wide::of_this_processor()?;
         let group = at / LANES;
         let first = group * LANES;
         let end = count.min(first + LANES);
@@ -357,7 +354,6 @@ impl Flows {
         let (limit, epoch) = (self.revalidate_before, self.epoch);
         let (entries, _, timeouts) = self.table.parts();
         let pass = Pass {
-            wide,
             entries,
             timeouts,
             ends: probes.ends.get(group)?,
@@ -373,7 +369,7 @@ impl Flows {
             needs_memory,
             is_fresh,
         };
-        Some((end - at, wide.run(pass)))
+        Some((end - at, packets.level.run(pass)?))
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! Sixteen packets of a burst in, the slots of their flows out; and slots with their packets in, the flows that go on out: what `burst`
 //! does with one packet, with one lane for each.
 
-use bytemuck::{Zeroable, cast};
+use bytemuck::Zeroable;
 
 use super::burst::{ACK_KEEPS, GROUPS, OTHERS_KEEP, Probes};
 use super::entry::{Entry, GROUPS_ONLY, KEY_BITS, LOW_INITIATOR, PICKED_UP};
@@ -11,7 +11,7 @@ use super::tcp::{MAX_ACK_LAG, flag};
 use crate::base::address::Direction;
 use crate::base::prefetch::prefetch;
 use crate::base::time::Now;
-use crate::base::wide::{Kernel, LANES, Wide, Words};
+use crate::base::wide::{Kernel, LANES, Wide};
 use crate::engine::batch::BATCH;
 use crate::engine::counters::Tally;
 use crate::packet::{Columns, Key, KeyBits};
@@ -38,11 +38,11 @@ impl Ends {
 
     /// Lanes whose flow an entry has, by the words of [`Entry::key`]; of IPv6, as far as they tell.
     #[inline(always)]
-    fn are(&self, wide: Wide, [high, low, ports, state]: [Words; 4]) -> u16 {
-        wide.equal(low, cast(self.low))
-            & wide.equal(high, cast(self.high))
-            & wide.equal(ports, cast(self.ports))
-            & wide.equal(wide.only(state, 0xff | u32::from(KEY_BITS) << 8), cast(self.kind))
+    fn are<W: Wide>(&self, wide: W, [high, low, ports, state]: [W::Words; 4]) -> W::Mask {
+        let kind = wide.only(state, 0xff | u32::from(KEY_BITS) << 8);
+        let is_pair = wide.both(wide.equal(low, wide.load(&self.low)), wide.equal(high, wide.load(&self.high)));
+        let is_kind = wide.both(wide.equal(ports, wide.load(&self.ports)), wide.equal(kind, wide.load(&self.kind)));
+        wide.both(is_pair, is_kind)
     }
 
     fn set(&mut self, lane: usize, key: &FlowKey) {
@@ -54,7 +54,6 @@ impl Ends {
 /// Finds the flows of the first `count` packets; bit i of `keyless` says that packet i has no key. The flows in the slots are likely
 /// ones: their tags are the same, and no other entry of the bucket has the tag. Those over IPv6 were compared.
 pub(super) struct Find<'a> {
-    pub wide: Wide,
     pub table: &'a Table,
     pub keys: &'a [Key],
     pub columns: &'a [Columns],
@@ -67,8 +66,8 @@ impl Kernel for Find<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
-        let Find { wide, table, keys, columns, keyless, count, probes } = self;
+    fn call<W: Wide>(self, wide: W) {
+        let Find { table, keys, columns, keyless, count, probes } = self;
         let ((buckets, seed), entries) = (table.hashing(), table.entries());
         let (mut lows, mut keyed, mut unsure, mut news) = (0u64, 0u64, 0u64, 0u64);
         // Packets whose addresses have a part beyond.
@@ -83,9 +82,10 @@ impl Kernel for Find<'_> {
             let keyless = (keyless >> first) as u16;
             let (is_low, is_plain) = fill(wide, columns, ends);
             let Ends { low, high, ports, kind } = *ends;
-            let halves = hashes(wide, seed, [cast(low), cast(high), cast(ports), cast(kind)]);
+            let columns = [wide.load(&low), wide.load(&high), wide.load(&ports), wide.load(&kind)];
+            let halves = hashes(wide, seed, columns);
             *hashed = wide.in_turn(halves);
-            (*homes, *tags) = (cast(buckets.homes(wide, halves)), cast(buckets.tags(wide, halves)));
+            (*homes, *tags) = (wide.store(buckets.homes(wide, halves)), wide.store(buckets.tags(wide, halves)));
             lows |= u64::from(is_low) << first;
             keyed |= u64::from(is_plain & here & !keyless) << first;
             let mut others = here & !is_plain & !keyless;
@@ -131,9 +131,9 @@ impl Kernel for Find<'_> {
         // Nobody at home has the tag, but somebody lives elsewhere: mostly in the next bucket.
         let mut astray = 0;
         for (g, words) in probes.slots.iter().enumerate().take(count.div_ceil(LANES)) {
-            let words = cast(*words);
-            let is_count = !wide.has(words, buckets.tags) & wide.has(words, u32::MAX);
-            astray |= u64::from(is_count) << (g * LANES);
+            let words = wide.load(words);
+            let is_count = wide.without(wide.has(words, u32::MAX), wide.has(words, buckets.tags));
+            astray |= u64::from(wide.bits(is_count)) << (g * LANES);
         }
         let (homes, tags, words) = (homes.as_flattened(), tags.as_flattened(), probes.slots.as_flattened_mut());
         let mut left = astray;
@@ -150,12 +150,13 @@ impl Kernel for Find<'_> {
             astray &= astray - 1;
         }
         for (g, words) in probes.slots.iter_mut().enumerate().take(count.div_ceil(LANES)) {
-            let (first, found): (_, Words) = (g * LANES, cast(*words));
+            let (first, found) = (g * LANES, wide.load(words));
             let (is_some, is_tag) = (wide.has(found, u32::MAX), wide.has(found, buckets.tags));
-            let keyed = (keyed >> first) as u16;
-            unsure |= u64::from(is_some & !is_tag) << first;
-            news |= u64::from(keyed & !is_some) << first;
-            *words = cast(wide.select(is_tag & keyed, wide.only(found, !buckets.tags), wide.splat(NIL)));
+            let keyed = wide.mask((keyed >> first) as u16);
+            unsure |= u64::from(wide.bits(wide.without(is_some, is_tag))) << first;
+            news |= u64::from(wide.bits(wide.without(keyed, is_some))) << first;
+            let found = wide.select(wide.both(is_tag, keyed), wide.only(found, !buckets.tags), wide.splat(NIL));
+            *words = wide.store(found);
         }
         unsure &= keyed;
         let slots = probes.slots.as_flattened_mut();
@@ -183,7 +184,6 @@ impl Kernel for Find<'_> {
 
 /// Compares the keys of packets with those of the flows in their slots, and tells which have others.
 pub(super) struct Compare<'a> {
-    pub wide: Wide,
     pub entries: &'a [Entry],
     pub ends: &'a [Ends; GROUPS],
     pub slots: &'a [[u32; LANES]; GROUPS],
@@ -194,8 +194,8 @@ impl Kernel for Compare<'_> {
     type Output = u64;
 
     #[inline(always)]
-    fn call(self) -> u64 {
-        let Compare { wide, entries, ends, slots, count } = self;
+    fn call<W: Wide>(self, wide: W) -> u64 {
+        let Compare { entries, ends, slots, count } = self;
         let (empty, mut differing) = (Entry::zeroed(), 0);
         for (g, (slots, ends)) in slots.iter().zip(ends).enumerate().take(count.div_ceil(LANES)) {
             let mut found = [&empty; LANES];
@@ -204,10 +204,11 @@ impl Kernel for Compare<'_> {
                     *found = entry;
                 }
             }
-            let key = wide.columns_of_four(|i| cast(*found[i].key()));
+            let key = wide.columns_of_four(|i| *found[i].key());
             // An empty entry does nothing, and is nobody's.
-            let is_it = ends.are(wide, key) & wide.has(key[3], 0xf << 16);
-            differing |= u64::from(!is_it & !wide.is(cast(*slots), NIL)) << (g * LANES);
+            let is_it = wide.both(ends.are(wide, key), wide.has(key[3], 0xf << 16));
+            let is_fine = wide.either(is_it, wide.is(wide.load(slots), NIL));
+            differing |= u64::from(!wide.bits(is_fine)) << (g * LANES);
         }
         differing & u64::MAX >> (BATCH - count.clamp(1, BATCH))
     }
@@ -215,26 +216,25 @@ impl Kernel for Compare<'_> {
 
 /// Writes the keys of TCP and UDP packets over IPv4. Returns the lanes whose sender is the lower end, and those that are such packets.
 #[inline(always)]
-fn fill(wide: Wide, columns: &Columns, ends: &mut Ends) -> (u16, u16) {
-    let Columns { src, dst, ports, facts, .. } = *columns;
-    let (src, dst, ports, facts): (Words, Words, Words, Words) = (cast(src), cast(dst), cast(ports), cast(facts));
+fn fill<W: Wide>(wide: W, columns: &Columns, ends: &mut Ends) -> (u16, u16) {
+    let Columns { src, dst, ports, facts, .. } = columns;
+    let (src, dst, ports, facts) = (wide.load(src), wide.load(dst), wide.load(ports), wide.load(facts));
     let number = wide.only(facts, 0xff);
-    let is_plain =
-        (wide.is(number, TCP) | wide.is(number, UDP)) & !wide.has(facts, KeyBits::in_word(APART | KeyBits::V6));
+    let is_either = wide.either(wide.is(number, TCP), wide.is(number, UDP));
+    let is_plain = wide.without(is_either, wide.has(facts, KeyBits::in_word(APART | KeyBits::V6)));
     let is_port_low = wide.at_most(wide.only(ports, 0xffff), wide.down::<16>(ports));
-    let is_low = wide.below(src, dst) | (wide.equal(src, dst) & is_port_low);
+    let is_low = wide.either(wide.below(src, dst), wide.both(wide.equal(src, dst), is_port_low));
     *ends = Ends {
-        low: cast(wide.select(is_low, src, dst)),
-        high: cast(wide.select(is_low, dst, src)),
-        ports: cast(wide.select(is_low, wide.exchange(ports), ports)),
-        kind: cast(number),
+        low: wide.store(wide.select(is_low, src, dst)),
+        high: wide.store(wide.select(is_low, dst, src)),
+        ports: wide.store(wide.select(is_low, wide.exchange(ports), ports)),
+        kind: wide.store(number),
     };
-    (is_low, is_plain)
+    (wide.bits(is_low), wide.bits(is_plain))
 }
 
 /// Lets packets pass that keep the state of their flow: of `lanes`, which follow each other, the first ones.
 pub(super) struct Pass<'a> {
-    pub wide: Wide,
     pub entries: &'a mut [Entry],
     pub timeouts: &'a [u64; 16],
     pub ends: &'a Ends,
@@ -277,15 +277,14 @@ impl Kernel for Pass<'_> {
     type Output = Passed;
 
     #[inline(always)]
-    fn call(self) -> Passed {
-        let Pass { wide, entries, timeouts, ends, slots, columns, times, lengths, lanes, now, .. } = self;
+    fn call<W: Wide>(self, wide: W) -> Passed {
+        let Pass { entries, timeouts, ends, slots, columns, times, lengths, lanes, now, .. } = self;
         let nobody = Passed { count: 0, is_refused: false, tallies: [Tally::default(); 2], now };
         // A flow that comes twice, and a time that runs backwards, end the run; the next one begins there.
         let times = times.map(|time| time.0);
         let first = lanes.trailing_zeros() as usize % LANES;
-        let is_late = !wide.ascending(times) & !(1 << first);
-        let is_double = wide.has(wide.doubles(cast(*slots)), u32::from(lanes));
-        let cut = lanes & (is_late | is_double);
+        let is_late = !wide.ascending(&times) & !(1 << first);
+        let cut = lanes & (is_late | wide.repeats(lanes, wide.load(slots)));
         let whole = before(lanes, cut);
         if whole.count_ones() < FEW || times[first] < now.0 {
             return nobody;
@@ -298,50 +297,53 @@ impl Kernel for Pass<'_> {
                 *entry = found;
             }
         }
-        let half = |i: usize, which: usize| -> [u8; 32] {
-            let halves: &[[u8; 32]; 2] = bytemuck::cast_ref(entry[i]);
+        let half = |i: usize, which: usize| -> [u32; 8] {
+            let halves: &[[u32; 8]; 2] = bytemuck::cast_ref(entry[i]);
             halves[which]
         };
-        let low = wide.columns_of_eight(|i| cast(half(i, 0)));
-        let high = wide.columns_of_eight(|i| cast(half(i, 1)));
+        let low = wide.columns_of_eight(|i| half(i, 0));
+        let high = wide.columns_of_eight(|i| half(i, 1));
         let [last_low, last_high, ends_high, ends_low, ports, state, end_0, limit_0] = low;
         let [win_0, end_1, limit_1, win_1, bytes, a, b, c] = high;
-        let Columns { facts, seq, ack, rest, .. } = *columns;
-        let (facts, seq, ack, rest): (Words, Words, Words, Words) = (cast(facts), cast(seq), cast(ack), cast(rest));
+        let Columns { facts, seq, ack, rest, .. } = columns;
+        let (facts, seq, ack, rest) = (wide.load(facts), wide.load(seq), wide.load(ack), wide.load(rest));
 
         let doing = wide.only(wide.down::<16>(state), 0xf);
-        let is_responder = self.lows ^ wide.has(state, u32::from(LOW_INITIATOR) << 8);
+        let lows = wide.mask(self.lows);
+        let is_responder = wide.differ(lows, wide.has(state, u32::from(LOW_INITIATOR) << 8));
         let is_tcp = wide.is(wide.only(facts, 0xff), TCP);
         const FLAGS: u8 = flag::FIN | flag::SYN | flag::RST | flag::ACK;
         let is_ack = wide.is(wide.only(facts, (FLAGS as u32) << 8), u32::from(flag::ACK) << 8);
         let keeps = wide.select(is_tcp, wide.keep(is_ack, wide.splat(ACK_KEEPS)), wide.splat(OTHERS_KEEP));
         let is_kept = wide.has(wide.down_by(keeps, wide.add_where(is_responder, doing, 16)), 1);
 
-        let [now_low, now_high] = wide.split(times);
-        let [timeout_low, timeout_high] = wide.split(*timeouts);
+        let [now_low, now_high] = wide.split(&times);
+        let [timeout_low, timeout_high] = wide.split(timeouts);
         let (timeout_low, timeout_high) = (wide.look_up(timeout_low, doing), wide.look_up(timeout_high, doing));
         let age_low = wide.subtract(now_low, last_low);
         let borrows = wide.below(now_low, last_low);
         let age_high = wide.add_where(borrows, wide.subtract(now_high, last_high), u32::MAX);
-        let is_live = wide.below(age_high, timeout_high)
-            | (wide.equal(age_high, timeout_high) & wide.below(age_low, timeout_low));
+        let is_live = wide.either(
+            wide.below(age_high, timeout_high),
+            wide.both(wide.equal(age_high, timeout_high), wide.below(age_low, timeout_low)),
+        );
 
         let epochs = wide.down::<16>(c);
         let is_outbound = wide.has(facts, KeyBits::in_word(KeyBits::OUTBOUND));
-        let mut is_allowed =
-            wide.at_most(wide.splat(u32::from(self.limit)), epochs) & !wide.has(state, u32::from(GROUPS_ONLY) << 8);
+        let is_current = wide.at_most(wide.splat(u32::from(self.limit)), epochs);
+        let mut is_allowed = wide.without(is_current, wide.has(state, u32::from(GROUPS_ONLY) << 8));
         if self.needs_memory {
-            let which = wide.add_where(is_outbound, wide.keep(self.lows, wide.splat(2)), 1);
+            let which = wide.add_where(is_outbound, wide.keep(lows, wide.splat(2)), 1);
             let bit = wide.up_by(wide.splat(0x10 << 16), which);
-            let is_known = wide.and(state, bit);
-            is_allowed &= wide.has(is_known, u32::MAX) & wide.is(epochs, u32::from(self.epoch));
+            let is_known = wide.has(wide.and(state, bit), u32::MAX);
+            is_allowed = wide.both(is_allowed, wide.both(is_known, wide.is(epochs, u32::from(self.epoch))));
         }
         // The flow in the slot is the packet's own.
-        if !self.is_fresh && lanes & wide.has(cast(ends.kind), u32::from(IS_V6) << 8) != 0 {
+        if !self.is_fresh && lanes & wide.bits(wide.has(wide.load(&ends.kind), u32::from(IS_V6) << 8)) != 0 {
             // What IPv6 addresses have beyond is not compared here.
             return nobody;
         }
-        is_allowed &= ends.are(wide, [ends_high, ends_low, ports, state]);
+        is_allowed = wide.both(is_allowed, ends.are(wide, [ends_high, ends_low, ports, state]));
 
         // As `tcp::advance`, by sides.
         let sides = BySide { wide, is_responder };
@@ -353,30 +355,33 @@ impl Kernel for Pass<'_> {
         let (s_win, p_win) = (sides.select(win_0, win_1), sides.select(win_1, win_0));
         let has_peer = wide.has(p_win, u32::MAX);
         let lag = wide.max(s_win, wide.splat(MAX_ACK_LAG));
-        let is_outside = wide.is_negative(wide.subtract(s_limit, seq))
-            | (has_peer & wide.is_negative(wide.add(wide.subtract(end, s_end), p_win)))
-            | wide.is_negative(wide.subtract(p_end, ack))
-            | wide.is_negative(wide.add(wide.subtract(ack, p_end), lag))
-            | wide.is(s_win, 0);
-        let is_unchecked = !is_tcp
-            | wide.has(state, u32::from(PICKED_UP) << 8)
-            | wide.has(facts, KeyBits::in_word(KeyBits::NO_WINDOW));
-        let is_ok = is_kept & is_live & is_allowed & (!is_outside | is_unchecked);
+        let is_early = wide.both(has_peer, wide.is_negative(wide.add(wide.subtract(end, s_end), p_win)));
+        let is_beyond = wide.either(wide.is_negative(wide.subtract(s_limit, seq)), is_early);
+        let is_stray = wide.either(
+            wide.is_negative(wide.subtract(p_end, ack)),
+            wide.is_negative(wide.add(wide.subtract(ack, p_end), lag)),
+        );
+        let is_outside = wide.either(wide.either(is_beyond, is_stray), wide.is(s_win, 0));
+        let is_unknown = wide
+            .either(wide.has(state, u32::from(PICKED_UP) << 8), wide.has(facts, KeyBits::in_word(KeyBits::NO_WINDOW)));
+        let is_checked = wide.without(is_tcp, is_unknown);
+        let is_ok = wide.without(wide.both(wide.both(is_kept, is_live), is_allowed), wide.both(is_outside, is_checked));
+        let is_ok = wide.bits(is_ok);
         let run = before(lanes, cut | lanes & !is_ok);
         if run == 0 {
             return Passed { is_refused: true, ..nobody };
         }
 
-        let moves = !is_outside & !is_unchecked;
+        let moves = wide.without(is_checked, is_outside);
         let allowed = wide.add(ack, window);
         let new_limit = wide.add_where(wide.is(window, 0), allowed, 1);
-        let new_end = wide.select(moves & is_before(wide, s_end, end), end, s_end);
+        let new_end = wide.select(wide.both(moves, is_before(wide, s_end, end)), end, s_end);
         let new_win = wide.select(moves, wide.max(window, s_win), s_win);
-        let is_beyond = moves & is_before(wide, wide.subtract(p_limit, wide.splat(1)), allowed);
+        let is_beyond = wide.both(moves, is_before(wide, wide.subtract(p_limit, wide.splat(1)), allowed));
         let new_limit = wide.select(is_beyond, new_limit, p_limit);
-        let is_more = moves & has_peer & is_before(wide, s_limit, end);
+        let is_more = wide.both(wide.both(moves, has_peer), is_before(wide, s_limit, end));
         let peer_win = wide.select(is_more, wide.add(p_win, wide.subtract(end, s_limit)), p_win);
-        let sizes: Words = cast(*lengths);
+        let sizes = wide.load(lengths);
         let total = wide.add(bytes, sizes);
         let carries = wide.below(total, sizes);
         let is_full = wide.is(b, u32::MAX);
@@ -397,21 +402,22 @@ impl Kernel for Pass<'_> {
             sides.select(peer_win, new_win),
             total,
             wide.add_where(carries, a, 1),
-            wide.add_where(!is_full, b, 1),
+            wide.select(is_full, b, wide.add(b, wide.splat(1))),
             c,
         ];
         let written = wide.rows_of_sixteen([low, high]);
-        for (lane, words) in written.into_iter().enumerate() {
+        for (lane, words) in written.iter().enumerate() {
             if run >> lane & 1 == 1
                 && let Some(entry) = entries.get_mut(slots[lane] as usize)
             {
-                *entry = cast(words);
+                *entry = bytemuck::cast(wide.store(*words));
             }
         }
 
         let mut tallies = [Tally::default(); 2];
-        for (direction, lanes) in [(Direction::Inbound, run & !is_outbound), (Direction::Outbound, run & is_outbound)] {
-            let bytes = u64::from(wide.sum(lanes, sizes));
+        let out = wide.bits(is_outbound);
+        for (direction, lanes) in [(Direction::Inbound, run & !out), (Direction::Outbound, run & out)] {
+            let bytes = u64::from(wide.sum(wide.mask(lanes), sizes));
             tallies[direction as usize] = Tally { packets: u64::from(lanes.count_ones()), bytes };
         }
         let last = (LANES - 1).saturating_sub(run.leading_zeros() as usize);
@@ -427,22 +433,22 @@ impl Kernel for Pass<'_> {
 
 /// What belongs to an end, by which end sent a packet.
 #[derive(Clone, Copy)]
-struct BySide {
-    wide: Wide,
+struct BySide<W: Wide> {
+    wide: W,
     /// Lanes whose sender is not the initiator.
-    is_responder: u16,
+    is_responder: W::Mask,
 }
 
-impl BySide {
+impl<W: Wide> BySide<W> {
     #[inline(always)]
-    fn select(self, initiator: Words, responder: Words) -> Words {
+    fn select(self, initiator: W::Words, responder: W::Words) -> W::Words {
         self.wide.select(self.is_responder, responder, initiator)
     }
 }
 
 /// Sequence numbers that lie before others.
 #[inline(always)]
-fn is_before(wide: Wide, a: Words, b: Words) -> u16 {
+fn is_before<W: Wide>(wide: W, a: W::Words, b: W::Words) -> W::Mask {
     wide.is_negative(wide.subtract(a, b))
 }
 

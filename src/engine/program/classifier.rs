@@ -11,11 +11,12 @@
 
 use super::arena::Line;
 use super::header::{Fields, Group, Header, Headers, LANES};
-use super::isa::{Isa, Level, Scalar, WIDTH};
+use super::isa::{Isa, Scalar, WIDTH};
 use super::split::{Lists, Split};
 use super::vectors::Vectors;
 use crate::base::address::Family;
 use crate::base::pages::Pages;
+use crate::base::wide::Level;
 use crate::packet::Key;
 use pulp::NullaryFnOnce;
 

@@ -4,13 +4,14 @@ use super::arena::{Line, Table};
 use super::classifier::{Classifier, Found, NONE};
 use super::cross::Cross;
 use super::header::{Fields, Headers, LANES, WITHOUT_PORTS};
-use super::isa::{Level, WIDTH};
+use super::isa::WIDTH;
 use super::leaf::{Leaves, Record};
 use super::partition::{EDGES, Entry, Intervals, Partition};
 use super::split::{List, Side, Split};
 use super::vectors::Vectors;
 use crate::base::address::Family;
 use crate::base::pages::Pages;
+use crate::base::wide::Level;
 use crate::packet::{Key, KeyBits};
 use std::collections::BTreeMap;
 

@@ -269,7 +269,8 @@ impl Leaves {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::program::isa::{Isa, Level, Scalar};
+    use crate::base::wide::Level;
+    use crate::engine::program::isa::{Isa, Scalar};
 
     /// Interval of the other side, source port, destination port, protocol, whether there are ports.
     type Packet = (u32, u32, u32, u32, bool);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::wide::Level;
 use crate::engine::flow::{Allowed, FlowSettings, Flows, Packets, Probes};
 use crate::engine::judge::Track;
 use crate::packet::Tuple;
@@ -87,10 +88,10 @@ impl Two {
 /// One table gets its packets at once, another one the same packets one by one.
 #[test]
 fn sixteen_packets_change_what_each_changes_alone() {
-    if Wide::of_this_processor().is_none() {
-        eprintln!("skipped: this processor has no AVX-512");
-        return;
-    }
+    Level::all().into_iter().for_each(change_the_same);
+}
+
+fn change_the_same(level: Level) {
     let (mut dice, mut together, mut alone) = (Dice(7), Two::new(), Two::new());
     let (mut passed, mut refused, mut clock, mut longest) = (0, 0, 1_000_000_000u64, 0);
     for burst in 0..4_000 {
@@ -112,8 +113,8 @@ fn sixteen_packets_change_what_each_changes_alone() {
         for (at, key) in keys.iter().enumerate() {
             columns[at / LANES].set(at % LANES, key);
         }
-        let packets = Packets { keys: &keys, columns: &columns, times: &times, lengths: &lengths };
-        let singles = Packets { keys: &keys[..count_of], columns: &[], ..packets };
+        let packets = Packets { level, keys: &keys, columns: &columns, times: &times, lengths: &lengths };
+        let singles = Packets { keys: &keys[..count_of], columns: &[], level: Level::Scalar, ..packets };
         together.flows.probe(packets, count_of, keyless, &mut together.probes);
         alone.flows.probe(singles, count_of, keyless, &mut alone.probes);
         let news = |probes: &Probes| (0..count_of).map(|at| probes.is_new(at)).collect::<Vec<_>>();
@@ -133,7 +134,7 @@ fn sixteen_packets_change_what_each_changes_alone() {
                 sum.iter_mut().zip(tallies).for_each(|(sum, tally)| sum.add(tally));
                 single += 1;
             }
-            assert_eq!((count, tallies, together.now), (single, sum, alone.now), "burst {burst} from {at}");
+            assert_eq!((count, tallies, together.now), (single, sum, alone.now), "{level:?} burst {burst} from {at}");
             (passed, longest, at) = (passed + count, longest.max(count), at + count);
             if at < count_of {
                 refused += 1;
@@ -187,8 +188,9 @@ fn a_look_up_tells_the_slot_of_the_packet_s_own_flow_and_of_no_other() {
             columns[at / LANES].set(at % LANES, key);
         }
         let count = if burst % 4 < 1 { burst % BURST + 1 } else { BURST };
-        let singles = Packets { keys: &keys, columns: &[], times: &[], lengths: &[] };
-        for packets in [singles, Packets { columns: &columns, ..singles }] {
+        let singles = Packets { level: Level::Scalar, keys: &keys, columns: &[], times: &[], lengths: &[] };
+        let at_once = Level::all().into_iter().map(|level| Packets { level, columns: &columns, ..singles });
+        for packets in at_once.chain([singles]) {
             flows.probe(packets, count, 0, &mut probes);
             let likely: Vec<u32> = (0..count).map(|at| probes.slot(at)).collect();
             flows.confirm(packets, count, &mut probes);

@@ -1,14 +1,12 @@
 //! Sixteen numbers in, sixteen out: the operations of a look-up, for each kind of processor.
 //!
 //! The kernels ([`super::header`], [`super::split`]) are written once over these operations and compiled for each level; which one
-//! runs is chosen once, by what the processor says it can do ([`Level`]). All levels give the same answers. What differs is how
+//! runs is chosen once, by what the processor says it can do ([`crate::base::wide::Level`]). All levels give the same answers. What differs is how
 //! loads begin (one instruction for sixteen or eight, or one each), how lanes are packed, and how nodes and leaves are compared.
 
 mod avx2;
 mod avx512;
 mod scalar;
-
-use pulp::x86::{V3, V4};
 
 use super::leaf::Leaf;
 use super::partition::Node;
@@ -77,37 +75,4 @@ fn columns(keys: &[Key]) -> [Array; 4] {
         columns[3][i] = u32::from(key.protocol) | KeyBits::in_word(key.bits.0);
     }
     columns
-}
-
-/// What a processor can do.
-#[derive(Clone, Copy, Debug)]
-pub enum Level {
-    /// Any processor.
-    Scalar,
-    /// AVX2 and what comes with it.
-    Avx2(V3),
-    /// AVX-512 with byte and word lanes.
-    Avx512(V4),
-}
-
-impl Level {
-    /// The best of this processor.
-    pub fn best() -> Level {
-        V4::try_new().map(Level::Avx512).or_else(|| V3::try_new().map(Level::Avx2)).unwrap_or(Level::Scalar)
-    }
-
-    /// All of this processor, from the plainest.
-    pub fn all() -> Vec<Level> {
-        let wider = [V3::try_new().map(Level::Avx2), V4::try_new().map(Level::Avx512)];
-        [Some(Level::Scalar)].into_iter().chain(wider).flatten().collect()
-    }
-
-    /// Name for people.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Level::Scalar => "scalar",
-            Level::Avx2(_) => "avx2",
-            Level::Avx512(_) => "avx512",
-        }
-    }
 }
