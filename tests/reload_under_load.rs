@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ringwall::base::diagnostic::Diagnostics;
+use ringwall::control::cores;
 use ringwall::control::daemon::{self, Control, Reload, RunSettings, Summary};
 use ringwall::control::load::{Loaded, Request, load};
 use ringwall::io::xdp::{Queue, Settings};
@@ -252,7 +253,7 @@ struct Change {
 
 /// Reads, compiles and publishes again and again.
 fn change(directory: &Path, control: &Control<Load>, start: &OnceLock<Instant>) -> Vec<Change> {
-    daemon::give_way();
+    cores::give_way();
     let mut changes: Vec<Change> = Vec::new();
     let waiting = Instant::now();
     while start.get().is_none() && waiting.elapsed() < Duration::from_secs(5) {

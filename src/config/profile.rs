@@ -86,8 +86,10 @@ pub struct Profile {
 pub const RING_SIZES: [u32; 2] = [64, 65_536];
 /// Most queues of a port.
 pub const MOST_QUEUES: u32 = 256;
-/// Highest core or NUMA node number: the kernel's own limit.
-const LAST_CORE: u32 = 8191;
+/// Highest core number that a thread can be pinned to: that of the C library's `cpu_set_t`.
+const LAST_CORE: u32 = 1023;
+/// Highest NUMA node number: the kernel's own limit.
+const LAST_NODE: u32 = 1023;
 /// Longest time of busy polling: beyond a millisecond nothing is gained.
 const MOST_BUSY_MICROSECONDS: u32 = 1000;
 /// Most empty polls before interrupts are allowed again: the kernel takes an `int`.
@@ -168,7 +170,7 @@ pub(super) fn decode(map: &mut Decoder<'_, '_>) -> ProfileFile {
         tested: map.take("tested").and_then(|tested| tested.bool()),
         mode: map.take("mode").and_then(|mode| mode.word(&MODES)),
         queues: map.take("queues").and_then(|queues| queues.integer(1..=MOST_QUEUES)),
-        numa_node: map.take("numaNode").and_then(|node| node.integer(0..=LAST_CORE)),
+        numa_node: map.take("numaNode").and_then(|node| node.integer(0..=LAST_NODE)),
         huge_pages: map.take("hugePages").and_then(|wanted| wanted.bool()),
         poll: map.take("poll").and_then(|poll| poll.word(&POLLS)),
         rss: string(map.take("rss")),
@@ -188,7 +190,9 @@ pub(super) fn decode(map: &mut Decoder<'_, '_>) -> ProfileFile {
     }
     if let Some(list) = map.take("cores") {
         let core = |item: &Field<'_, '_>| item.integer(0..=LAST_CORE).map(|core| Written::at(item, core));
-        file.cores = list.list().map(|items| Written::at(&list, items.iter().filter_map(core).collect()));
+        // Of a list with a wrong number, each of which is told, the length says nothing.
+        let numbers = list.list().and_then(|items| items.iter().map(core).collect::<Vec<_>>().into_iter().collect());
+        file.cores = numbers.map(|numbers| Written::at(&list, numbers));
     }
     if let Some(field) = map.take("busyPoll")
         && let Some(mut busy) = field.map()

@@ -280,6 +280,7 @@ fn profile_faults_name_their_place_and_the_cure() {
         "5:8: `cores`: expected one core for each of the 2 queues, found 1 \
          (leave `cores` out to let the workers run anywhere)",
     );
+    check("queues: 2\ncores: [1023, 5000]", "5:15: `cores[1]`: expected 0 to 1023, found `5000`");
     check(
         "busyPoll: { budget: 32 }",
         "4:11: `busyPoll`: expected `poll: busy` beside it: workers that sleep leave the devices to interrupts \

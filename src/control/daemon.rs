@@ -14,6 +14,7 @@ use signal_hook::iterator::{Handle, Signals};
 use crate::base::diagnostic::Diagnostics;
 use crate::base::id::WorkerId;
 use crate::config::profile::{Poll, Profile, XdpMode};
+use crate::control::cores;
 use crate::control::stalls::{Change, QueueWatch};
 use crate::engine::Counters;
 use crate::io::xdp::{self, LeftToKernel, Opened, PortReport, Queue};
@@ -251,7 +252,9 @@ pub fn run<J: Judge, T: Tap>(
     let (events, inbox) = mpsc::channel();
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let Opened { mut programs, uplink, downlink, reports: ports, warnings, region } = xdp::open(&settings.ports)?;
-    for warning in warnings.iter().chain(&core_warnings(settings)) {
+    let allowed = cores::allowed();
+    let unsuitable = cores::warnings(settings.ports.queues as usize, &settings.cores, &allowed);
+    for warning in warnings.iter().chain(&unsuitable) {
         tracing::warn!("{warning}");
     }
     let bells = (0..uplink.len()).map(|_| Bell::new().map(Arc::new)).collect::<io::Result<Vec<_>>>()?;
@@ -300,7 +303,7 @@ pub fn run<J: Judge, T: Tap>(
         }
         let start = Instant::now();
         if failed.is_none() && wait_until_ready(&inbox, spawned.len()) {
-            give_way();
+            cores::give_way();
             tracing::info!("ready: {}", describe(&ports, spawned.len()));
             started(control.clone());
             failed = attend(&inbox, &control, &mut reload, &ports, &mut watches).err();
@@ -371,8 +374,10 @@ fn work<J: Judge, T: Tap>(
     }
     let _leaving = Leaving(control.events.clone());
     let here = exchange.here();
-    if let Some(id) = core.filter(|&id| !core_affinity::set_for_current(core_affinity::CoreId { id })) {
-        tracing::warn!("worker {} cannot be pinned to core {id}; it runs where the scheduler likes", here.0);
+    if let Some(core) = core
+        && let Err(error) = cores::pin(core)
+    {
+        tracing::warn!("worker {} cannot be pinned to core {core}: {error}; it runs where the scheduler likes", here.0);
     }
     let (judge, mut tap) = judge(here, control.current());
     let mut line = Line::new(uplink, downlink, judge).exchanging(exchange);
@@ -382,20 +387,6 @@ fn work<J: Judge, T: Tap>(
     let held = line.ports().iter().map(Queue::held).sum::<u64>() + line.mail() as u64;
     (report, held)
 }
-
-/// Lets this thread run when workers leave time: where they have a core each there is always some, and where they share one with
-/// control, reading and compiling a policy must not cost packets. Threads that it starts later do the same. Once for a thread: it
-/// steps down from where it stands, as workers that it has started stay where they are.
-pub fn give_way() {
-    /// A tenth of a worker's share, whatever that is (`sched(7)`: each step is worth about a quarter).
-    const STEPS: i32 = 10;
-    // A system that does not allow it shares evenly, which only costs speed.
-    let _ = rustix::process::getpriority_process(None)
-        .and_then(|own| rustix::process::setpriority_process(None, own.saturating_add(STEPS).min(LOWEST)));
-}
-
-/// The lowest priority that there is.
-const LOWEST: i32 = 19;
 
 /// Whether all workers have come to their loop; false when one has gone or the run is to stop already.
 fn wait_until_ready(inbox: &Receiver<Event>, workers: usize) -> bool {
@@ -462,37 +453,6 @@ fn look_for_stalls(reports: &[Report], ports: &[PortReport; 2], watches: &mut [[
     }
 }
 
-fn core_warnings(settings: &RunSettings) -> Vec<String> {
-    let available: Vec<usize> =
-        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
-    pinning_warnings(settings.ports.queues as usize, &settings.cores, &available)
-}
-
-/// What the user ought to know about so many workers on these cores of the profile, where these are available.
-fn pinning_warnings(workers: usize, wanted: &[usize], available: &[usize]) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if available.len() < workers {
-        let cores = available.len();
-        warnings.push(format!(
-            "{workers} workers on {cores} cores: they take turns; lower `queues` to {cores}, and `ethtool -L INTERFACE combined \
-             {cores}` for both ports"
-        ));
-    }
-    if !wanted.is_empty() && wanted.len() < workers {
-        let cores = wanted.len();
-        warnings.push(format!("{workers} workers and {cores} in `cores`: several share a core; name {workers}"));
-    }
-    for core in wanted.iter().filter(|core| !available.contains(core)) {
-        let there: Vec<String> = available.iter().map(ToString::to_string).collect();
-        warnings.push(format!(
-            "core {core} of `cores` is not there or not allowed to this process, which may use {}: `lscpu -e` lists those there are, \
-             `taskset -c {core} true` tells whether it is allowed (`AllowedCPUs=` of a service, `cpuset` of a container)",
-            there.join(", ")
-        ));
-    }
-    warnings
-}
-
 fn describe(ports: &[PortReport; 2], workers: usize) -> String {
     let [uplink, downlink] = ports.each_ref().map(|port| {
         let busy = if port.busy_poll.contains(&true) { ", busy polling" } else { "" };
@@ -505,44 +465,4 @@ fn describe(ports: &[PortReport; 2], workers: usize) -> String {
 fn said(panic: Box<dyn std::any::Any + Send>) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cores_that_do_not_suit_are_told_with_the_cure() {
-        let check = |workers, wanted: &[usize], available: &[usize], expected: &[&str]| {
-            let found = pinning_warnings(workers, wanted, available);
-            assert_eq!(found.len(), expected.len(), "{found:?}");
-            for (found, expected) in found.iter().zip(expected) {
-                assert!(found.contains(expected), "{found}");
-            }
-        };
-        check(2, &[], &[0, 1], &[]);
-        check(2, &[1, 0], &[0, 1], &[]);
-        check(4, &[], &[0, 1], &["lower `queues` to 2, and `ethtool -L INTERFACE combined 2`"]);
-        check(2, &[1], &[0, 1], &["2 workers and 1 in `cores`: several share a core; name 2"]);
-        check(1, &[7], &[0, 1], &["core 7 of `cores` is not there or not allowed to this process, which may use 0, 1"]);
-    }
-
-    #[test]
-    fn a_thread_gives_way_to_those_it_stood_beside_wherever_that_is() {
-        let here = || rustix::process::getpriority_process(None).unwrap();
-        let beside = here();
-        // Going up needs a privilege; without it the test stays where it is.
-        for start in [beside, -15, 12] {
-            let stands = move || {
-                let _ = rustix::process::setpriority_process(None, start);
-                let before = here();
-                give_way();
-                let started_later = thread::spawn(here).join().unwrap();
-                (before, here(), started_later)
-            };
-            let (before, after, later) = thread::spawn(stands).join().unwrap();
-            assert_eq!((after, later), ((before + 10).min(LOWEST), after));
-        }
-        assert_eq!(here(), beside, "no other thread moves");
-    }
 }

@@ -2,6 +2,8 @@
 //!
 //! Architecture invariant: this room does not know how packets are parsed.
 
+pub mod cores;
+
 pub mod daemon;
 pub mod hardware;
 

@@ -22,6 +22,7 @@ use crate::base::wide::Level;
 use crate::cli::arguments::{Output, exit};
 use crate::cli::{findings, print};
 use crate::compile::{self, compile};
+use crate::control::cores;
 use crate::engine::{
     BATCH, Batch, Counters, Decision, FlowSettings, FlowState, Program, Reason, Settings, Stage, Verdict,
 };
@@ -328,7 +329,7 @@ fn measure(
     let bells: Result<Vec<_>, _> = shares.iter().map(|_| Bell::new().map(Arc::new)).collect();
     let exchanges = Exchange::between(&bells.map_err(|error| error.to_string())?, SLOTS);
     let barrier = Barrier::new(shares.len());
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let allowed = cores::allowed();
     let found: Vec<Result<Found, String>> = std::thread::scope(|scope| {
         let workers: Vec<_> = shares
             .iter()
@@ -336,11 +337,10 @@ fn measure(
             .enumerate()
             .map(|(number, (mine, exchange))| {
                 let (traffic, barrier, program, empty) = (&traffic, &barrier, &program, &empty);
-                let core = cores.get(number % cores.len().max(1)).copied();
+                let core = allowed.get(number % allowed.len().max(1)).copied();
                 scope.spawn(move || {
-                    if let Some(core) = core {
-                        core_affinity::set_for_current(core);
-                    }
+                    // Where that is refused, it runs where the scheduler likes.
+                    let _ = core.map(cores::pin);
                     let job = Job { arguments, level, traffic, mine, seed, number: number as u32, allocations };
                     job.measure(program, empty, exchange, barrier)
                 })

@@ -31,6 +31,7 @@ use self::result::Results;
 use crate::cli::arguments::{Output, exit};
 use crate::cli::lab::stop_flag;
 use crate::cli::print;
+use crate::control::cores;
 use crate::io::xdp::Interface;
 use crate::lab::generator::Rate;
 use crate::lab::generator::ends::EndName;
@@ -268,7 +269,7 @@ impl Drop for Built {
 }
 
 fn measure(arguments: &VethArguments) -> Result<Results, LabError> {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let cores = cores::allowed();
     let results = Results::new(arguments.trial(), arguments.flows, arguments.poll, cores.len());
     let results = match &arguments.collect {
         None => results,
@@ -285,7 +286,7 @@ fn measure(arguments: &VethArguments) -> Result<Results, LabError> {
     let stop = stop_flag()?;
     let built = Built::new(arguments.prefix.clone())?;
     let lab = built.0.lab();
-    let core = |number: usize| cores.get(number).filter(|_| cores.len() > 1).map(|core| core.id);
+    let core = |number: usize| cores.get(number).copied().filter(|_| cores.len() > 1);
     let end = |place, interface: &str| {
         let name = EndName { namespace: Some(lab.namespace(place)), interface: interface.to_owned() };
         name.open(GENERATOR_RING)

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::forwarder::{Watch, thread_time, worker_time};
 use super::policy::PORT;
 use super::search::Shown;
+use crate::control::cores;
 use crate::io::xdp::Queue;
 use crate::lab::LabError;
 use crate::lab::generator::account::Arrival;
@@ -181,9 +182,8 @@ impl Generator<'_> {
         let before = without_core(Place::Gateway);
         let (elapsed, waited) = thread::scope(|scope| {
             let sending = scope.spawn(|| {
-                if let Some(id) = core {
-                    core_affinity::set_for_current(core_affinity::CoreId { id });
-                }
+                // Where that is refused, it runs where the scheduler likes.
+                let _ = core.map(cores::pin);
                 let before = without_core(Place::Generator);
                 let elapsed = drive(ends, &mut ways, [offer.duration, PATIENCE], done, arrived);
                 (elapsed, without_core(Place::Generator).saturating_sub(before))

@@ -14,7 +14,7 @@ use super::forwarder::{Kind, Site, Watch};
 use super::measure::{Generator, Offer};
 use super::policy::State;
 use super::result::ReloadRow;
-use crate::control::daemon::give_way;
+use crate::control::cores;
 use crate::lab::LabError;
 use crate::lab::generator::account::Arrival;
 use crate::lab::generator::template::flow_of;
@@ -168,7 +168,7 @@ fn change(
     start: &OnceLock<Instant>,
     next: impl Fn(u32) -> Result<Arc<Load>, LabError>,
 ) -> Result<Vec<Change>, LabError> {
-    give_way();
+    cores::give_way();
     let mut made = Vec::with_capacity(changes as usize);
     let waiting = Instant::now();
     while start.get().is_none() && waiting.elapsed() < Duration::from_secs(1) {
