@@ -1,10 +1,11 @@
 //! Policy changes while generated traffic crosses real links: nothing is lost to a change, every packet is judged by one policy whole,
-//! and verdicts follow. Needs root, iproute2 and AF_XDP; skips with a printed reason otherwise. Bounded in time and packets.
+//! verdicts follow, and what reads and compiles leaves the workers' cores alone. Needs root, iproute2 and AF_XDP; skips with a printed
+//! reason otherwise. Bounded in time and packets.
 
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -95,14 +96,18 @@ fn read(directory: &Path, generation: u64) -> Loaded {
     outcome.loaded.unwrap_or_else(|| panic!("{:?}", outcome.findings))
 }
 
+/// One lab at a time: the gateway and the traffic want a core each.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// A lab without processes, removed whatever happens.
-struct Built(Lab);
+struct Built(Lab, #[expect(dead_code, reason = "held")] MutexGuard<'static, ()>);
 
 impl Built {
     /// `None` where this machine cannot have one.
     fn new() -> Option<Built> {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let prefix = format!("rwr{}-", std::process::id() % 10_000);
-        let built = Built(Lab::new(prefix.parse().unwrap(), None));
+        let built = Built(Lab::new(prefix.parse().unwrap(), None), turn);
         match topology::build(&built.0, 1, Offloads::Default) {
             Ok(()) => Some(built),
             Err(error @ (LabError::Privilege(_) | LabError::Tool { .. })) => {
@@ -126,6 +131,17 @@ impl Drop for Built {
 
 /// A gateway of this process, while some work is done; its summary, and what the work gave.
 fn with_gateway<R>(lab: &Lab, first: &Loaded, work: impl FnOnce(&Control<Load>) -> R) -> Option<(Summary, R)> {
+    with_pinned(lab, first, &[], || (), work)
+}
+
+/// The same with its worker pinned to these cores; `reload` is asked on the thread that reads and compiles.
+fn with_pinned<R>(
+    lab: &Lab,
+    first: &Loaded,
+    cores: &[usize],
+    reload: impl Fn() + Send,
+    work: impl FnOnce(&Control<Load>) -> R,
+) -> Option<(Summary, R)> {
     /// Ends the gateway even if the work fails, so that its thread can be waited for.
     struct Ending<'a>(&'a Control<Load>);
     impl Drop for Ending<'_> {
@@ -139,14 +155,17 @@ fn with_gateway<R>(lab: &Lab, first: &Loaded, work: impl FnOnce(&Control<Load>) 
         receive_ring: 8192,
         ..Settings::default()
     };
-    let settings = RunSettings::new(ports);
+    let settings = RunSettings { cores: cores.to_vec(), ..RunSettings::new(ports) };
     let (started, starts) = mpsc::channel();
     let name = lab.namespace(Place::Gateway);
     thread::scope(|scope| {
         let gateway = scope.spawn(move || {
             let judge = |worker, load: Arc<Load>| (EngineJudge::new(load, &first.settings(worker, 1, [1, 2])), NoTap);
             let started = move |control| started.send(control).unwrap();
-            let reload = || Reload::Refuse(Diagnostics::new());
+            let reload = move || {
+                reload();
+                Reload::Refuse(Diagnostics::new())
+            };
             namespace::inside(&name, || daemon::run(&settings, first.load(), judge, started, reload)).unwrap()
         });
         let done = starts.recv().ok().map(|control| {
@@ -241,6 +260,30 @@ fn a_hundred_changes_under_load_lose_nothing_and_mix_nothing() {
     assert!(slowest < Some(LONGEST_FOLLOWING), "{slowest:?}");
     assert!(even.len() > 100 && odd.len() > 100, "both policies were in force: {} {}", even.len(), odd.len());
     assert_eq!(summary.lost_frames, 0, "frames are conserved");
+}
+
+#[test]
+fn what_compiles_keeps_off_the_workers_cores_where_others_remain() {
+    let allowed = cores::allowed();
+    let Some(last) = allowed.last() else { return };
+    let Some(built) = Built::new() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let first = read(directory.path(), 2);
+    let check = |cores: &[usize], expected: &[usize]| {
+        let (asked, answers) = mpsc::channel();
+        let reload = move || asked.send(cores::allowed()).unwrap();
+        let compiling = |control: &Control<Load>| {
+            control.reload();
+            answers.recv_timeout(PATIENCE * 10).unwrap()
+        };
+        let Some((_, compiled)) = with_pinned(&built.0, &first, cores, reload, compiling) else { return };
+        assert_eq!(compiled, expected, "workers on {cores:?}");
+    };
+    let others: Vec<usize> = allowed.iter().copied().filter(|core| core != last).collect();
+    check(&[*last], if others.is_empty() { &allowed } else { &others });
+    // Pinned nowhere, and to a core that nobody can be pinned to: told, and no defect.
+    check(&[], &allowed);
+    check(&[5000], &allowed);
 }
 
 /// A change that is in force, in nanoseconds since the traffic began.

@@ -11,6 +11,7 @@ use super::arguments::{GatewayArguments, Output, exit};
 use super::{findings, print, summary};
 use crate::base::diagnostic::Diagnostics;
 use crate::config::Plan;
+use crate::control::cores;
 use crate::control::daemon::{self, Reload, RunSettings};
 use crate::control::hardware;
 use crate::control::load::{Loaded, load};
@@ -96,7 +97,10 @@ pub fn run(arguments: &RunArguments) -> u8 {
         (judge, LogTap(Arc::clone(&queue)))
     };
     let done = thread::scope(|scope| {
-        let writer = scope.spawn(|| log::write(&queue, writing));
+        let writer = thread::Builder::new().name("log".to_owned()).spawn_scoped(scope, || {
+            cores::stand_aside(&cores::allowed(), &settings.cores);
+            log::write(&queue, writing)
+        })?;
         let done = daemon::run(&settings, first.load(), judge, |_| {}, reload);
         queue.stop();
         let logged = writer.join().unwrap_or_default();

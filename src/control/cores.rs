@@ -1,4 +1,4 @@
-//! Core numbers in, threads on the cores where they belong out.
+//! Core numbers in, threads on the cores where they belong out: workers on theirs, and what compiles or writes out of their way.
 //!
 //! No number does harm: a core that is not there, or that this process may not use, is refused, and [`warnings`] says so with the
 //! cure.
@@ -27,9 +27,28 @@ pub fn allowed() -> Vec<usize> {
 /// # Errors
 /// The core is not there, is not allowed to this process, or has a number from 1,024 on; the thread stays where it was.
 pub fn pin(core: usize) -> io::Result<()> {
+    keep_to(&[core])
+}
+
+/// The same with several cores, of which at least one must be there.
+///
+/// # Errors
+/// As [`pin`].
+pub fn keep_to(cores: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
-    set.set(core)?;
+    cores.iter().try_for_each(|core| set.set(*core))?;
     Ok(sched_setaffinity(SELF, &set)?)
+}
+
+/// Lets the calling thread work beside workers that are pinned to these cores without costing packets: it moves to the others of
+/// the cores `allowed`, if there are any, and gives way. Threads that it starts later do the same.
+pub fn stand_aside(allowed: &[usize], workers: &[usize]) {
+    let others: Vec<usize> = allowed.iter().copied().filter(|core| !workers.contains(core)).collect();
+    if !others.is_empty() && others.len() < allowed.len() {
+        // Where that is refused, giving way is what is left.
+        let _ = keep_to(&others);
+    }
+    give_way();
 }
 
 /// Lets the calling thread run when others leave time: where workers share their cores with it, reading and compiling a policy must
@@ -97,6 +116,33 @@ mod tests {
             let refused = move || (pin(core).map_err(|error| error.kind()), allowed());
             assert_eq!(elsewhere(refused), (Err(io::ErrorKind::InvalidInput), all.clone()), "{core}");
         }
+        assert!(elsewhere(|| keep_to(&[]).is_err()));
+    }
+
+    #[test]
+    fn what_compiles_leaves_the_workers_cores_alone_while_others_remain() {
+        let all = allowed();
+        let check = |workers: &[usize], expected: &[usize]| {
+            let (here, workers) = (all.clone(), workers.to_vec());
+            let stood = move || {
+                let before = rustix::process::getpriority_process(None).unwrap();
+                stand_aside(&here, &workers);
+                (allowed(), rustix::process::getpriority_process(None).unwrap() - before.min(LOWEST - STEPS))
+            };
+            assert_eq!(elsewhere(stood), (expected.to_vec(), STEPS), "{workers:?}", workers = all);
+        };
+        // Workers that are pinned nowhere, or everywhere, or where nobody may be.
+        check(&[], &all);
+        check(&all, &all);
+        check(&[5000], &all);
+        let [first, others @ ..] = &all[..] else { return };
+        if others.is_empty() {
+            println!("skipped in part: there is only one core");
+            return;
+        }
+        check(&[*first], others);
+        check(others, &[*first]);
+        check(&[*first, 5000], others);
     }
 
     #[test]

@@ -303,7 +303,8 @@ pub fn run<J: Judge, T: Tap>(
         }
         let start = Instant::now();
         if failed.is_none() && wait_until_ready(&inbox, spawned.len()) {
-            cores::give_way();
+            // Not before: workers that are pinned nowhere stay where their starter was.
+            cores::stand_aside(&allowed, &settings.cores);
             tracing::info!("ready: {}", describe(&ports, spawned.len()));
             started(control.clone());
             failed = attend(&inbox, &control, &mut reload, &ports, &mut watches).err();
@@ -330,6 +331,8 @@ pub fn run<J: Judge, T: Tap>(
             None => Ok((reports, left_to_kernel, elapsed, u64::from(region.chunks()).saturating_sub(held))),
         }
     });
+    // The caller's thread may have been moved. Its priority stays: going up needs a privilege.
+    let _ = cores::keep_to(&allowed);
     let (workers, left_to_kernel, elapsed, lost_frames) = outcome?;
     let mut counters = Counters::default();
     let mut fates = Fates::default();

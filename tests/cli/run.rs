@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use ringwall::control::cores;
+
 use crate::{Done, directory, run_in};
 
 const PORTS: &str = "apiVersion: ringwall/v1
@@ -108,4 +110,21 @@ fn a_core_that_is_not_there_is_told_and_the_gateway_runs() {
     let beyond = "apiVersion: ringwall/v1\nkind: HardwareProfile\nname: p\ncores: [5000]\n";
     let here = directory(&[("gateway.yaml", &format!("{PORTS}profile: hw.yaml\n")), ("hw.yaml", beyond)]);
     run_in(here.path(), ["run"]).ended_with(3).said("hw.yaml:4:9: `cores[0]`: expected 0 to 1023, found `5000`");
+}
+
+#[test]
+fn compiling_and_logging_leave_the_workers_core_alone() {
+    let allowed = cores::allowed();
+    let [others @ .., last] = &allowed[..] else { return };
+    if others.is_empty() {
+        println!("skipped: there is only one core");
+        return;
+    }
+    let Some((said, threads)) = threads_of_a_run(&format!("cores: [{last}]\n")) else { return };
+    assert!(!said.contains("of `cores`"), "{said}");
+    assert_eq!(threads["worker-0"], last.to_string());
+    for name in ["control", "log"] {
+        let cores = threads[name].split([',', '-']).map(|core| core.parse::<usize>().unwrap());
+        assert!(cores.max() < Some(*last), "{name}: {}", threads[name]);
+    }
 }
