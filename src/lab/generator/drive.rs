@@ -30,6 +30,10 @@ pub struct Sender {
     total: u64,
     /// Packets that become due together.
     burst: u64,
+    /// Most nanoseconds that are made up for.
+    making_up: u64,
+    /// By how many nanoseconds the schedule was moved on.
+    late: u64,
     sent: u64,
     bytes: u64,
     /// Spent in the kernel's hands, forwarding by the kernel on this core included.
@@ -41,12 +45,31 @@ impl Sender {
     pub fn new(traffic: &Traffic, rate: Rate, run: u16, total: u64) -> Sender {
         let templates = Templates::new(traffic);
         let total = total.min(MOST_PACKETS);
-        Sender { templates, rate, run, total, burst: 1, sent: 0, bytes: 0, handing_over: Duration::ZERO }
+        Sender {
+            templates,
+            rate,
+            run,
+            total,
+            burst: 1,
+            making_up: u64::MAX,
+            late: 0,
+            sent: 0,
+            bytes: 0,
+            handing_over: Duration::ZERO,
+        }
     }
 
     /// The same with packets sent so many at a time, at the same rate over all.
     pub fn in_bursts(mut self, of: u64) -> Sender {
         self.burst = of.max(1);
+        self
+    }
+
+    /// The same making up for no more than what was due within the last so much time: RFC 2544 wants a constant rate, and a sender
+    /// that was held up and then sends all that is overdue at once has a rate of its own. What is overdue for longer is left out: the
+    /// rest of the schedule moves on, and fewer packets are sent in the same time. Without a limit, all are sent.
+    pub fn making_up(mut self, limit: Duration) -> Self {
+        self.making_up = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         self
     }
 
@@ -68,18 +91,37 @@ impl Sender {
 
     /// Whether all packets were sent.
     pub fn is_done(&self) -> bool {
-        self.sent >= self.total / self.burst * self.burst
+        self.sent >= self.whole(self.total)
+    }
+
+    /// Packets that were due by this time of a run and were not sent: because the sender was held up, or because the interface took
+    /// no more. None at a rate that is only bounded by what the interface takes.
+    pub fn left_out(&self, now: Now) -> u64 {
+        match self.rate {
+            Rate::Max => 0,
+            rate => self.whole(rate.due(now.0).min(self.total)).saturating_sub(self.sent),
+        }
+    }
+
+    /// Packets of the whole bursts among these: a burst is due when its last packet would be.
+    fn whole(&self, packets: u64) -> u64 {
+        packets / self.burst * self.burst
+    }
+
+    /// Packets that are due in all, once the schedule has moved on over those that are overdue for too long.
+    fn due(&mut self, now: Now) -> u64 {
+        if self.making_up < u64::MAX {
+            let next = self.whole(self.sent) + self.burst - 1;
+            let overdue = now.0.saturating_sub(self.late).saturating_sub(self.rate.at(next));
+            self.late += overdue.saturating_sub(self.making_up);
+        }
+        self.whole(self.rate.due(now.0.saturating_sub(self.late)).min(self.total))
     }
 
     /// Sends what is due, a burst at most, over the queues of an interface; returns how many packets. Frames of a flow stay on one
     /// queue.
     pub fn step<P: Port>(&mut self, ports: &mut [P], now: Now) -> usize {
-        let due = match (self.rate.due(now.0), self.burst) {
-            (due, 1) => due,
-            // The first burst is due when its last packet would be.
-            (due, burst) => due / burst * burst,
-        };
-        let due = due.min(self.total / self.burst * self.burst).saturating_sub(self.sent);
+        let due = self.due(now).saturating_sub(self.sent);
         let mut count = 0;
         while count < due.min(BURST as u64) {
             let Ok(sequence) = u32::try_from(self.sent) else { break };
@@ -309,6 +351,55 @@ mod tests {
         let at = |millisecond: u64| Now(millisecond * 1_000_000);
         let steps = [0, 30, 31, 32, 62, 63, 95, 999].map(|now| way.sender.step(&mut ends[0], at(now)));
         assert_eq!((steps, way.sender.is_done()), ([0, 0, 32, 0, 0, 32, 32, 0], true));
+    }
+
+    /// Packets that a sender of 10,000 per second sends at each of these microseconds, its interface's ring emptied before.
+    fn sent_at<const N: usize>(change: impl Fn(Sender) -> Sender, times: [u64; N]) -> ([usize; N], Sender) {
+        let (mut way, mut ends, [mut near, _far]) = way(&Traffic::default(), Rate::PerSecond(10_000), 1000);
+        way.sender = change(way.sender);
+        let counts = times.map(|time| {
+            while near.take().is_some() {}
+            way.sender.step(&mut ends[0], Now(time * 1000))
+        });
+        (counts, way.sender)
+    }
+
+    #[test]
+    fn a_sender_that_was_held_up_makes_up_for_no_more_than_asked() {
+        let millisecond = |sender: Sender| sender.making_up(Duration::from_millis(1));
+        // On time, and as late as is made up for, nothing is left out: with a limit as without.
+        let times = [0, 100, 1100, 1150, 2200, 2300];
+        let (counts, sender) = sent_at(millisecond, times);
+        assert_eq!((counts, sender.left_out(Now(2_300_000))), ([1, 1, 10, 0, 11, 1], 0));
+        assert_eq!(sent_at(|sender| sender, times).0, counts);
+        // Ten milliseconds late: a millisecond of it comes at once, and the rest of the schedule is kept from there on.
+        let times = [0, 10_000, 10_050, 10_100, 10_200, 11_000, 21_000, 21_100];
+        let (counts, sender) = sent_at(millisecond, times);
+        assert_eq!(counts, [1, 11, 0, 1, 1, 8, 11, 1]);
+        assert_eq!((sender.sent(), sender.left_out(Now(21_100_000)), sender.is_done()), (34, 212 - 34, false));
+        // Without a limit all are made up for, and the count is exact in the end.
+        let (counts, sender) = sent_at(|sender| sender, [0, 10_000, 10_001, 10_002, 10_100]);
+        assert_eq!((counts, sender.left_out(Now(10_100_000))), ([1, 64, 36, 0, 1], 0));
+        // All of them are sent with a limit, too, if there is time.
+        let (_, sender) = sent_at(millisecond, std::array::from_fn::<u64, 130, _>(|step| step as u64 * 2000));
+        assert!(sender.is_done() && sender.left_out(Now(u64::MAX)) == 0, "{}", sender.sent());
+    }
+
+    #[test]
+    fn bursts_are_made_up_for_as_wholes() {
+        let limited = |sender: Sender| sender.in_bursts(8).making_up(Duration::from_millis(1));
+        // Due at 700, 1500, 2300, ...; the one that is due when the sender comes back, and the one within the millisecond before.
+        let (counts, sender) = sent_at(limited, [600, 700, 1500, 20_000, 20_100, 20_700, 20_800, 21_500]);
+        assert_eq!(counts, [0, 8, 8, 16, 0, 8, 0, 8]);
+        assert_eq!(sender.left_out(Now(21_500_000)), 216 - 48);
+    }
+
+    #[test]
+    fn a_sender_without_a_rate_is_never_late() {
+        let (mut way, mut ends, _wires) = way(&Traffic::default(), Rate::Max, 100);
+        way.sender = way.sender.making_up(Duration::ZERO);
+        let steps = [0, 1_000_000_000].map(|now| way.sender.step(&mut ends[0], Now(now)));
+        assert_eq!((steps, way.sender.left_out(Now(u64::MAX))), ([64, 36], 0));
     }
 
     #[test]

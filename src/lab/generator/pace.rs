@@ -27,6 +27,19 @@ impl Rate {
         }
     }
 
+    /// When a frame of a run becomes due, by its number from 0, in nanoseconds: the earliest time at which [`Rate::due`] counts it.
+    #[inline]
+    pub fn at(self, number: u64) -> u64 {
+        match self {
+            Rate::Max => 0,
+            Rate::PerSecond(rate) => {
+                let rate = rate.max(1);
+                let (seconds, rest) = (number / rate, number % rate);
+                seconds.saturating_mul(1_000_000_000).saturating_add((rest * 1_000_000_000).div_ceil(rate))
+            }
+        }
+    }
+
     /// Frames that a run of this many nanoseconds offers, at most.
     pub fn total(self, nanoseconds: u64) -> u64 {
         /// More than any machine sends by sockets, per microsecond.
@@ -106,6 +119,13 @@ mod tests {
         check(1000, 1_000_000, 2);
         check(1000, 10_000_000_000, 10_001);
         check(1_000_000_000, 3_600_000_000_000, 3_600_000_000_001);
+        for rate in [1, 3, 1000, 999_983, 1_000_000_000] {
+            for number in [0, 1, 2, rate - 1, rate, 7 * rate + 1, u64::from(u32::MAX)] {
+                let at = Rate::PerSecond(rate).at(number);
+                assert!(Rate::PerSecond(rate).due(at) > number, "{rate}, {number}");
+                assert!(at == 0 || Rate::PerSecond(rate).due(at - 1) <= number, "{rate}, {number}");
+            }
+        }
         assert_eq!(Rate::PerSecond(1000).total(1_000_000_000), 1000);
         assert_eq!(Rate::PerSecond(1).total(1000), 1, "a run sends at least one frame");
     }

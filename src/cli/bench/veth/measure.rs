@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::forwarder::{Watch, thread_time, worker_time};
 use super::policy::PORT;
 use super::search::Shown;
+use crate::base::time::Now;
 use crate::control::cores;
 use crate::io::xdp::Queue;
 use crate::lab::LabError;
@@ -27,6 +28,13 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Nanoseconds without a core that rings make up for: a thousand frames wait meanwhile.
 const UNDISTURBED: u64 = 1_000_000;
+
+/// The longest that a sender is held up for which it makes up: the frames of a millisecond fit the rings, and those of more sent at
+/// once would be lost to the generator's rate and not to the one asked for.
+const MAKING_UP: Duration = Duration::from_millis(1);
+
+/// The part of the packets that may be left out of a trial before it says nothing about its rate.
+const NOTABLE: f64 = 0.01;
 
 /// How long greetings take: so slow that every forwarder that remembers flows manages those of a thousand.
 const GREETING: Duration = Duration::from_millis(250);
@@ -92,6 +100,8 @@ pub struct Offer {
 pub struct Trial {
     /// Packets sent.
     pub sent: u64,
+    /// Packets that were due and were not sent.
+    pub left_out: u64,
     /// Packets that arrived.
     pub received: u64,
     /// Duplicates, reordered and corrupted ones.
@@ -114,7 +124,15 @@ impl Trial {
             sent: self.sent as f64 / self.seconds,
             lost: lost as f64 / self.sent.max(1) as f64,
             was_disturbed: self.without_core > UNDISTURBED,
+            was_held_up: self.was_held_up(),
         }
+    }
+
+    /// Whether notably less was sent than asked for, and others had the cores for at least half of the time that is missing: what
+    /// is missing otherwise is more than the generator can send.
+    fn was_held_up(&self) -> bool {
+        let missing = self.left_out as f64 / (self.sent + self.left_out).max(1) as f64;
+        missing > NOTABLE && self.without_core as f64 >= missing * self.seconds * 1e9 / 2.0
     }
 }
 
@@ -171,7 +189,7 @@ impl Generator<'_> {
         let way = |(traffic, to_mac): (&Traffic, [u8; 6])| {
             let traffic = Traffic { to_mac, ..traffic.clone() };
             let way = Way::new(&traffic, rate, self.run.fetch_add(1, Ordering::Relaxed), total);
-            Way { sender: way.sender.in_bursts(offer.burst), ..way }
+            Way { sender: way.sender.in_bursts(offer.burst).making_up(MAKING_UP), ..way }
         };
         let mut ways: Vec<Way> = traffic.into_iter().map(way).collect();
         // The first way starts at the first end.
@@ -196,8 +214,10 @@ impl Generator<'_> {
         if self.stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
+        let ended = Now(elapsed.sending.as_nanos() as u64);
         let mut trial = Trial {
             sent: 0,
+            left_out: 0,
             received: 0,
             spoilt: 0,
             seconds: elapsed.sending.as_secs_f64().max(1e-9),
@@ -209,6 +229,7 @@ impl Generator<'_> {
             let account = way.receiver.account();
             let tally = account.tally();
             trial.sent += way.sender.sent();
+            trial.left_out += way.sender.left_out(ended);
             trial.received += tally.received;
             trial.spoilt += tally.duplicated + tally.reordered + tally.corrupted;
             trial.sending += way.sender.handing_over().as_nanos() as f64;
@@ -327,4 +348,41 @@ pub fn percentiles(histogram: &Histogram<u64>) -> BTreeMap<String, u64> {
     let at = |quantile| histogram.value_at_quantile(quantile);
     let named = [("p50", at(0.5)), ("p99", at(0.99)), ("p999", at(0.999)), ("max", histogram.max())];
     named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_that_others_held_up_is_told_from_one_beyond_the_generator() {
+        let check = |left_out, without_core, expected| {
+            let trial = Trial {
+                sent: 1000 - left_out,
+                left_out,
+                received: 1000 - left_out,
+                spoilt: 0,
+                seconds: 0.5,
+                sending: 0.0,
+                delays: Histogram::new_with_bounds(1, 1000, 1).unwrap(),
+                without_core,
+            };
+            let shown = trial.shown();
+            assert_eq!((shown.was_disturbed, shown.was_held_up), expected, "{left_out}, {without_core}");
+            assert_eq!(
+                (shown.sent, shown.lost),
+                (2.0 * (1000 - left_out) as f64, 0.0),
+                "what was sent is what is told"
+            );
+        };
+        check(0, 0, (false, false));
+        check(0, 50_000_000, (true, false));
+        // A tenth is missing, which are 50 ms.
+        check(100, 0, (false, false));
+        check(100, 24_000_000, (true, false));
+        check(100, 25_000_000, (true, true));
+        // A hundredth is nothing.
+        check(10, 50_000_000, (true, false));
+        check(11, 50_000_000, (true, true));
+    }
 }

@@ -9,11 +9,21 @@ pub struct Shown {
     pub lost: f64,
     /// Whether others had the cores meanwhile: a loss then says nothing about the forwarder.
     pub was_disturbed: bool,
+    /// Whether notably less was sent than asked for because others had the cores: that nothing was lost then says nothing about the
+    /// rate that was asked for.
+    pub was_held_up: bool,
+}
+
+impl Shown {
+    /// Whether others had the cores for what was seen: a loss, or a rate that was not kept.
+    fn says_nothing(&self, tolerance: f64) -> bool {
+        if self.lost > tolerance { self.was_disturbed } else { self.was_held_up }
+    }
 }
 
 /// A part that nothing loses by accident if nobody disturbed it: it is not tried again.
 const HICCUP: f64 = 0.3;
-/// Trials of a rate that others disturbed and that are not counted, at most.
+/// Trials of a rate that others disturbed or held up and that are not counted, at most.
 const DISTURBED: u32 = 8;
 
 /// How to search.
@@ -49,7 +59,7 @@ impl Search {
             step = if before == Some(passed) { 2.0 * step } else { self.resolution };
             before = Some(passed);
             let wish = if passed {
-                (best, low) = (shown.sent.min(next), next);
+                (best, low) = (shown.sent.min(next).max(best), next);
                 low * (1.0 + step)
             } else {
                 (high, is_bounded) = (next, true);
@@ -73,15 +83,15 @@ impl Search {
         let (mut attempt, mut disturbed) = (1, 0);
         loop {
             let shown = trial(rate)?;
+            if shown.says_nothing(self.tolerance) && disturbed < DISTURBED {
+                disturbed += 1;
+                continue;
+            }
             let passed = shown.lost <= self.tolerance;
-            if passed || (shown.lost > HICCUP && !shown.was_disturbed) {
+            if passed || (shown.lost > HICCUP && !shown.was_disturbed) || attempt >= self.attempts {
                 return Some((passed, shown));
             }
-            match shown.was_disturbed && disturbed < DISTURBED {
-                true => disturbed += 1,
-                false if attempt < self.attempts => attempt += 1,
-                false => return Some((false, shown)),
-            }
+            attempt += 1;
         }
     }
 
@@ -93,7 +103,7 @@ impl Search {
             let rate = self.most * f64::from(tenths) / 10.0;
             let mut shown = trial(rate)?;
             for _ in 0..DISTURBED {
-                if !shown.was_disturbed || shown.lost <= self.tolerance {
+                if !shown.says_nothing(self.tolerance) {
                     break;
                 }
                 shown = trial(rate)?;
@@ -116,7 +126,14 @@ mod tests {
 
     /// A forwarder that passes so many packets per second and loses what is beyond.
     fn forwarder(capacity: f64) -> impl FnMut(f64) -> Option<Shown> {
-        move |rate| Some(Shown { sent: rate, lost: ((rate - capacity) / rate).max(0.0), was_disturbed: false })
+        move |rate| {
+            Some(Shown {
+                sent: rate,
+                lost: ((rate - capacity) / rate).max(0.0),
+                was_disturbed: false,
+                was_held_up: false,
+            })
+        }
     }
 
     #[test]
@@ -153,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_rate_that_the_generator_does_not_reach_is_not_claimed() {
-        let limited = |rate: f64| Some(Shown { sent: rate.min(800.0), lost: 0.0, was_disturbed: false });
+        let limited =
+            |rate: f64| Some(Shown { sent: rate.min(800.0), lost: 0.0, was_disturbed: false, was_held_up: false });
         assert_eq!(SEARCH.zero_loss(None, &mut { limited }), Some(800.0));
     }
 
@@ -192,8 +210,36 @@ mod tests {
         };
         assert!(SEARCH.zero_loss(None, &mut trial).unwrap() > 590.0);
         // Nor is it tried for ever.
-        let shown = Shown { sent: 1000.0, lost: 0.01, was_disturbed: true };
+        let shown = Shown { sent: 1000.0, lost: 0.01, was_disturbed: true, was_held_up: false };
         assert_eq!(SEARCH.zero_loss(None, &mut |_| Some(shown)), Some(0.0));
+    }
+
+    #[test]
+    fn a_rate_that_was_not_kept_is_tried_again() {
+        let held_up = |sometimes: u32| {
+            let mut number = 0;
+            move |rate: f64| {
+                number += 1;
+                let was_held_up = number % sometimes != 0;
+                let shown = forwarder(600.0)(if was_held_up { 0.8 * rate } else { rate })?;
+                Some(Shown { was_disturbed: was_held_up, was_held_up, ..shown })
+            }
+        };
+        let found = SEARCH.zero_loss(None, &mut held_up(4)).unwrap();
+        assert!((590.0..=600.0).contains(&found), "{found}");
+        let curve = SEARCH.loss_curve(&mut held_up(4)).unwrap();
+        assert!(
+            curve.iter().zip([1000.0, 900.0, 800.0, 700.0, 600.0]).all(|(point, rate)| point.0 == rate),
+            "{curve:?}"
+        );
+        // Not for ever, and what was not sent is not claimed; nor is what was sent before given up.
+        let found = SEARCH.zero_loss(None, &mut held_up(u32::MAX)).unwrap();
+        assert!((590.0..=600.0).contains(&found), "{found}");
+        let mut trial = |rate: f64| {
+            let sent = if rate > 500.0 { 100.0 } else { rate };
+            Some(Shown { sent, lost: 0.0, was_disturbed: true, was_held_up: sent < rate })
+        };
+        assert_eq!(SEARCH.zero_loss(Some(500.0), &mut trial), Some(500.0));
     }
 
     #[test]
