@@ -217,8 +217,11 @@ pub struct ReloadRow {
     pub compiled: u32,
     /// Packets sent meanwhile.
     pub compiling_sent: u64,
-    /// Those of them that were lost: where generator and gateway have the only two cores, compiling takes time from one of them.
+    /// Those of them that were lost.
     pub compiling_lost: u64,
+    /// Packets per second sent meanwhile: where generator and gateway have the only two cores, compiling takes time from the generator.
+    #[serde(default)]
+    pub compiling_rate: f64,
     /// Mean time to read, compile and publish a policy meanwhile, milliseconds.
     pub reload_ms: f64,
 }
@@ -406,7 +409,7 @@ impl Results {
             let _ = writeln!(
                 text,
                 "{} changes of {} rules at {:.0} packets per second: {} of {} packets lost, verdicts follow within {:.1} ms\n\
-                 {} more, read and compiled under the same load: {} of {} packets lost, {:.0} ms each\n",
+                 {} more, read and compiled at {:.0} packets per second: {} of {} packets lost, {:.0} ms each\n",
                 row.changes,
                 row.rules,
                 row.rate,
@@ -414,6 +417,7 @@ impl Results {
                 row.sent,
                 row.follows_ms,
                 row.compiled,
+                row.compiling_rate,
                 row.compiling_lost,
                 row.compiling_sent,
                 row.reload_ms
