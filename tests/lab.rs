@@ -9,16 +9,20 @@ struct TestLab {
 
 impl TestLab {
     fn new(name: &str) -> Option<TestLab> {
-        let prefix = format!("rwt{}-{name}-", std::process::id() % 10_000);
+        let prefix = format!("rwt{}-{name}-", std::process::id());
         let probe = format!("{prefix}probe");
         let ip = |verb: &str| Command::new("ip").args(["netns", verb, &probe]).output();
+        // A process of this number that was killed may have left some.
+        let _ = ip("delete");
         let usable = ip("add").is_ok_and(|output| output.status.success());
         if !usable {
             println!("skipped: making network namespaces needs root and iproute2");
             return None;
         }
         ip("delete").unwrap();
-        Some(TestLab { prefix })
+        let lab = TestLab { prefix };
+        lab.check(&["down"], 0);
+        Some(lab)
     }
 
     /// A lab that is up, with the gateway; `None` where the kernel does not let it attach to interfaces.
@@ -44,6 +48,21 @@ impl TestLab {
         let result = String::from_utf8_lossy(&output.stdout).into_owned();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{result}\n{talk}");
         result + &talk
+    }
+
+    /// A probe that is answered, however long a busy machine takes for it.
+    fn answered(&self, arguments: &[&str], code: i32) -> String {
+        self.check(&[&["probe", "--patience", "60"], arguments].concat(), code)
+    }
+
+    fn passes(&self, arguments: &[&str]) {
+        self.answered(arguments, 0);
+    }
+
+    /// The process that the lab has started in a role.
+    fn process(&self, role: &str) -> String {
+        let record = std::fs::read_to_string(format!("/run/ringwall-lab/{}/{role}.pid", self.prefix)).unwrap();
+        record.split(' ').next().unwrap().to_owned()
     }
 
     fn namespaces(&self) -> usize {
@@ -78,14 +97,14 @@ fn everybody_reaches_everybody_when_nothing_filters() {
     let Some(lab) = TestLab::new("all") else { return };
     lab.check(&["up", "--queues", "3", BRIDGE[0], BRIDGE[1]], 0);
     for to in ["169.1.1.1:80", "10.1.1.1:31024", "[2001:db8:169::1]:80"] {
-        lab.check(&["probe", "tcp", to], 0);
-        lab.check(&["probe", "udp", to], 0);
+        lab.passes(&["tcp", to]);
+        lab.passes(&["udp", to]);
     }
     for to in ["169.1.1.1", "2001:db8:10::1"] {
-        lab.check(&["probe", "ping", to], 0);
+        lab.passes(&["ping", to]);
     }
-    lab.check(&["probe", "tcp", "10.1.1.1:22", "--from", "2.2.2.2"], 0);
-    let closed = lab.check(&["probe", "tcp", "10.1.1.1:81"], 1);
+    lab.passes(&["tcp", "10.1.1.1:22", "--from", "2.2.2.2"]);
+    let closed = lab.answered(&["tcp", "10.1.1.1:81"], 1);
     assert!(closed.contains("refused"), "a closed port answers: {closed}");
     let queues = lab.check(&["shell", "gw", "--", "ls", "/sys/class/net/up0/queues"], 0);
     assert_eq!(queues.lines().count(), 6, "three receive and three transmit queues: {queues}");
@@ -107,14 +126,15 @@ fn a_silent_drop_is_told_from_a_refusal() {
     for transport in ["tcp", "udp"] {
         let seen = lab.check(&["probe", transport, "10.1.1.1:31024"], 1);
         assert!(seen.starts_with("drop"), "{seen}");
-        lab.check(&["probe", transport, "169.1.1.1:80"], 0);
+        lab.passes(&[transport, "169.1.1.1:80"]);
     }
 }
 
 #[test]
 fn lessons_fail_where_nothing_filters() {
     let Some(lab) = TestLab::new("fail") else { return };
-    let result = lab.check(&["test", "-o", "json", BRIDGE[0], BRIDGE[1]], 1);
+    // Nothing is dropped, so nothing is waited for so long.
+    let result = lab.check(&["test", "--patience", "60", "-o", "json", BRIDGE[0], BRIDGE[1]], 1);
     let json: serde_json::Value = serde_json::Deserializer::from_str(&result).into_iter().next().unwrap().unwrap();
     let connections = json["connections"].as_array().unwrap();
     let mismatched = |c: &serde_json::Value| c["expected"] == "drop" && c["seen"] == "pass" && c["result"] == "FAIL";
@@ -137,15 +157,14 @@ fn down_cleans_up_after_any_accident() {
     lab.check(&["up", "--queues", "7", BRIDGE[0], BRIDGE[1]], 2);
 
     // The echo servers are killed: the lab is not whole, and `up` builds it anew.
-    let pid = lab.check(&["shell", "workers", "--", "ip", "netns", "pids", &format!("{}workers", lab.prefix)], 0);
-    let pid = pid.lines().next().unwrap().trim();
-    assert!(Command::new("kill").args(["-9", pid]).status().unwrap().success());
+    let pid = lab.process("echo");
+    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
     let status = format!("/proc/{pid}/status");
     while std::fs::read_to_string(&status).is_ok_and(|text| !text.contains("State:\tZ")) {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     lab.check(&["up", BRIDGE[0], BRIDGE[1]], 0);
-    lab.check(&["probe", "tcp", "169.1.1.1:80"], 0);
+    lab.passes(&["tcp", "169.1.1.1:80"]);
 
     // A namespace is gone: `down` removes the rest.
     let gone = format!("{}gen", lab.prefix);
@@ -162,7 +181,7 @@ fn labs_with_different_prefixes_do_not_touch_each_other() {
     one.check(&["up", BRIDGE[0], BRIDGE[1]], 0);
     two.check(&["up", BRIDGE[0], BRIDGE[1]], 0);
     one.check(&["down"], 0);
-    two.check(&["probe", "tcp", "169.1.1.1:80"], 0);
+    two.passes(&["tcp", "169.1.1.1:80"]);
     assert_eq!(two.namespaces(), 3);
 }
 
@@ -224,29 +243,30 @@ fn a_wrong_policy_is_refused_and_the_old_one_stays_gw_21() {
     let said = lab.check(&["reload"], 3);
     assert!(said.contains("refuse") && said.contains("preDnat"), "{said}");
     lab.check(&["probe", "tcp", "10.1.1.1:31024"], 1);
-    lab.check(&["probe", "tcp", "169.1.1.1:80"], 0);
+    lab.passes(&["tcp", "169.1.1.1:80"]);
 
     std::fs::remove_file(&wrong).unwrap();
     lab.check(&["reload"], 0);
-    lab.check(&["probe", "tcp", "10.1.1.1:31024"], 0);
+    lab.passes(&["tcp", "10.1.1.1:31024"]);
 }
 
 #[test]
 fn a_gateway_killed_without_warning_leaves_nothing_attached() {
     let Some(lab) = TestLab::with_gateway("kill", &[]) else { return };
-    let record = std::fs::read_to_string(format!("/run/ringwall-lab/{}/gateway.pid", lab.prefix)).unwrap();
-    let pid = record.split(' ').next().unwrap();
-    assert!(Command::new("kill").args(["-9", pid]).status().unwrap().success());
+    let pid = lab.process("gateway");
+    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
     // The programs go with the process; the kernel frees the sockets a little later.
     let links = || lab.check(&["shell", "gw", "--", "ip", "link", "show"], 0);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while links().contains("xdp") && std::time::Instant::now() < deadline {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     assert!(!links().contains("xdp"), "{}", links());
     let gone = lab.check(&["probe", "tcp", "169.1.1.1:80"], 1);
-    assert!(gone.starts_with("drop"), "nothing passes without the gateway: {gone}");
+    // A host that nobody finds is given up after a while, which a busy machine may see first.
+    let is_silence = gone.starts_with("drop") || gone.contains("No route to host");
+    assert!(is_silence, "nothing passes without the gateway: {gone}");
     lab.check(&["reload"], 2);
     lab.check(&["up"], 0);
-    lab.check(&["probe", "tcp", "169.1.1.1:80"], 0);
+    lab.passes(&["tcp", "169.1.1.1:80"]);
 }

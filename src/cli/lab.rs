@@ -7,16 +7,17 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use super::lab_gen::{self, GenArguments};
+use super::lab_gen::{self, GenArguments, seconds};
 use crate::lab::exercise::{self, Outcome, Report};
 use crate::lab::lesson::COLUMNS;
 use crate::lab::place::{self, DEFAULT_PREFIX, Lab, Place, Prefix};
-use crate::lab::probe::{Seen, Transport, probe};
+use crate::lab::probe::{Seen, TIMEOUT, Transport, probe};
 use crate::lab::session::{Datapath, Mode, Session, Settings};
 use crate::lab::{LabError, echo, namespace, process};
 
@@ -48,6 +49,8 @@ enum Verb {
         /// Leave the lab up afterwards
         #[arg(long)]
         keep: bool,
+        #[command(flatten)]
+        silence: Silence,
         /// Form of the result
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
@@ -74,6 +77,8 @@ enum Verb {
         /// Source address: one of the clients'
         #[arg(long)]
         from: Option<IpAddr>,
+        #[command(flatten)]
+        silence: Silence,
     },
     /// Send traffic from one interface and count what comes of it on another: loss, duplication, reordering, corruption
     Gen(Box<GenArguments>),
@@ -87,6 +92,19 @@ enum Verb {
         #[arg(last = true)]
         command: Vec<OsString>,
     },
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+struct Silence {
+    /// Seconds without an answer that count as a drop
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT.as_secs_f64(), value_parser = seconds)]
+    patience: f64,
+}
+
+impl Silence {
+    fn duration(self) -> Duration {
+        Duration::from_secs_f64(self.patience)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -161,11 +179,11 @@ pub fn run(arguments: LabArguments) -> u8 {
     let lab = Lab::new(arguments.prefix, std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from));
     let done = match arguments.verb {
         Verb::Up(build) => up(lab, &build),
-        Verb::Test { build, keep, output } => test(lab, &build, keep, output),
+        Verb::Test { build, keep, silence, output } => test(lab, &build, keep, silence, output),
         Verb::Reload => reload(lab),
         Verb::Down => down(lab),
         Verb::Shell { place, command } => shell(&lab, &place, command),
-        Verb::Probe { transport, to, from } => probe_once(&lab, transport, &to, from),
+        Verb::Probe { transport, to, from, silence } => probe_once(&lab, transport, &to, from, silence),
         Verb::Gen(arguments) => stop_flag().and_then(|stop| lab_gen::run(&lab, &arguments, &stop)),
         Verb::Serve => echo::serve(&place::SERVERS, &echo::PORTS, || eprintln!("ready")).map(|()| 0),
         Verb::Record { role, command } => Err(process::record_and_become(&lab, &role, &command)),
@@ -272,7 +290,13 @@ fn require_up(namespace: &str) -> Result<(), LabError> {
     Err(LabError::Usage(format!("there is no namespace `{namespace}`: run `ringwall lab up` first")))
 }
 
-fn probe_once(lab: &Lab, transport: TransportArgument, to: &str, from: Option<IpAddr>) -> Result<u8, LabError> {
+fn probe_once(
+    lab: &Lab,
+    transport: TransportArgument,
+    to: &str,
+    from: Option<IpAddr>,
+    silence: Silence,
+) -> Result<u8, LabError> {
     let name = lab.namespace(Place::Generator);
     require_up(&name)?;
     let (transport, to) = match transport {
@@ -284,13 +308,13 @@ fn probe_once(lab: &Lab, transport: TransportArgument, to: &str, from: Option<Ip
         LabError::Usage("expected an address and a port such as `169.1.1.1:80`, for ping an address".to_owned())
     })?;
     let from = from.unwrap_or(if to.is_ipv4() { place::CLIENT } else { place::CLIENT_V6 });
-    match namespace::inside(&name, || probe(transport, from, 0, to))? {
+    match namespace::inside(&name, || probe(transport, from, 0, to, silence.duration()))? {
         Seen::Pass(time) => {
             let _ = say!("pass in {:.1} ms", time.as_secs_f64() * 1e3);
             Ok(0)
         }
         Seen::Drop => {
-            let _ = say!("drop: no answer in {:.1} s", crate::lab::probe::TIMEOUT.as_secs_f64());
+            let _ = say!("drop: no answer in {:.1} s", silence.patience);
             Ok(1)
         }
         refused @ Seen::Refused(_) => {
@@ -300,7 +324,7 @@ fn probe_once(lab: &Lab, transport: TransportArgument, to: &str, from: Option<Ip
     }
 }
 
-fn test(lab: Lab, build: &Build, keep: bool, output: Output) -> Result<u8, LabError> {
+fn test(lab: Lab, build: &Build, keep: bool, silence: Silence, output: Output) -> Result<u8, LabError> {
     let interrupted = stop_flag()?;
     let session = Session::open(lab)?;
     let (settings, was_up) = match session.settings() {
@@ -313,7 +337,7 @@ fn test(lab: Lab, build: &Build, keep: bool, output: Output) -> Result<u8, LabEr
             (build.settings(), false)
         }
     };
-    let played = exercise::play(&session, settings, &interrupted, |lesson| {
+    let played = exercise::play(&session, settings, silence.duration(), &interrupted, |lesson| {
         eprintln!("lesson {}: {}", lesson.name, lesson.change);
     });
     let ready_line = session.ready_line();

@@ -98,7 +98,8 @@ enum FamilyArgument {
     Both,
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+/// Seconds as an argument: more than none, an hour at most.
+pub fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is no number of seconds"))?;
     match seconds > 0.0 && seconds <= LONGEST {
         true => Ok(seconds),

@@ -9,7 +9,7 @@ use super::LabError;
 use super::lesson::{BULK, COLUMNS, Expected, HELD, LESSONS, Lesson};
 use super::namespace;
 use super::place::Place;
-use super::probe::{self, Connection, Seen, Transport, connect, probe};
+use super::probe::{self, Connection, PATIENCE, Seen, Transport, connect, probe};
 use super::session::{Session, Settings};
 use super::topology::has_ipv6;
 
@@ -96,7 +96,8 @@ impl Report {
 }
 
 /// Plays all lessons in order. Every connection starts with a source port of its own, so that none is taken for part of an earlier
-/// flow. `before` is told of each lesson.
+/// flow. Nothing for as long as `silence` is a drop where one is expected; what must pass may come late on a busy machine. `before` is
+/// told of each lesson.
 ///
 /// # Errors
 /// When the gateway does not load a lesson's policies, or the user interrupts; a connection that goes otherwise than expected is
@@ -104,6 +105,7 @@ impl Report {
 pub fn play(
     session: &Session,
     settings: Settings,
+    silence: Duration,
     interrupted: &AtomicBool,
     mut before: impl FnMut(&Lesson),
 ) -> Result<Report, LabError> {
@@ -118,7 +120,7 @@ pub fn play(
         }
         before(lesson);
         session.load(settings, lesson)?;
-        play_lesson(&clients, lesson, &mut ports, &mut report)?;
+        play_lesson(&clients, lesson, silence, &mut ports, &mut report)?;
         let (what, seen) = if index == 0 {
             let opened = namespace::inside(&clients, || open_held(ports.next()))?;
             let seen = opened.as_ref().map_or_else(Clone::clone, |(_, time)| Seen::Pass(*time));
@@ -131,7 +133,8 @@ pub fn play(
     }
     let last = &LESSONS[LESSONS.len() - 1];
     let moved = namespace::inside(&clients, || {
-        connect(SocketAddr::new(BULK.0, ports.next()), BULK.1).and_then(|connection| connection.transfer(BULK_LENGTH))
+        let from = SocketAddr::new(BULK.0, ports.next());
+        connect(from, BULK.1, PATIENCE).and_then(|connection| connection.transfer(BULK_LENGTH))
     })?;
     let seen = match &moved {
         Ok(time) => Seen::Pass(*time),
@@ -153,6 +156,7 @@ fn check(lesson: &'static Lesson, what: impl Into<String>, (from, to): (IpAddr, 
 fn play_lesson(
     clients: &str,
     lesson: &'static Lesson,
+    silence: Duration,
     ports: &mut SourcePorts,
     report: &mut Report,
 ) -> Result<(), LabError> {
@@ -163,12 +167,13 @@ fn play_lesson(
     let extras: Vec<_> = lesson.extras.iter().filter(|extra| extra.from.is_ipv4() || has_ipv6()).collect();
     let beside = extras.iter().map(|extra| (extra.transport, extra.from, extra.to, extra.expected));
     let wanted: Vec<_> = in_table.chain(beside).map(|wanted| (wanted, ports.next())).collect();
+    let patience = |expected| if expected == Expected::Pass { PATIENCE.max(silence) } else { silence };
     let try_one = |((transport, from, to, expected), port)| Outcome {
         transport,
         from,
         to,
         expected,
-        seen: probe(transport, from, port, to),
+        seen: probe(transport, from, port, to, patience(expected)),
     };
     let mut outcomes = namespace::inside(clients, || {
         thread::scope(|scope| {
@@ -191,7 +196,7 @@ fn play_lesson(
 fn open_held(source_port: u16) -> Result<(Connection, Duration), Seen> {
     let started = Instant::now();
     let attempt = || {
-        let mut connection = connect(SocketAddr::new(HELD.0, source_port), HELD.1)?;
+        let mut connection = connect(SocketAddr::new(HELD.0, source_port), HELD.1, PATIENCE)?;
         connection.echo()?;
         Ok(connection)
     };

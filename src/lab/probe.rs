@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// How long an answer may take. Longer than the second after which a lost SYN is sent again.
+/// How long silence lasts until it counts as a drop. Longer than the second after which a lost SYN is sent again.
 pub const TIMEOUT: Duration = Duration::from_millis(1500);
-/// How often a datagram is sent while there is no answer.
-const ATTEMPTS: u32 = 3;
+/// How long to wait for what must come: a machine that is busy with something else may take a while, and only a failure takes this long.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long to wait before a datagram is sent again.
+const PAUSE: Duration = Duration::from_millis(500);
 const PAYLOAD: &[u8] = b"ringwall lab";
 
 /// What to send.
@@ -70,14 +72,14 @@ impl fmt::Display for Seen {
     }
 }
 
-/// Tries once. `source_port` 0 lets the kernel choose; ping has no ports.
-pub fn probe(transport: Transport, from: IpAddr, source_port: u16, to: SocketAddr) -> Seen {
+/// Tries once; nothing for as long as `patience` is a drop. `source_port` 0 lets the kernel choose; ping has no ports.
+pub fn probe(transport: Transport, from: IpAddr, source_port: u16, to: SocketAddr, patience: Duration) -> Seen {
     let started = Instant::now();
     let from = SocketAddr::new(from, source_port);
     let outcome = match transport {
-        Transport::Tcp => tcp(from, to),
-        Transport::Udp => udp(from, to),
-        Transport::Ping => ping(from, to),
+        Transport::Tcp => tcp(from, to, patience),
+        Transport::Udp => udp(from, to, patience),
+        Transport::Ping => ping(from, to, patience),
     };
     match outcome {
         Ok(()) => Seen::Pass(started.elapsed()),
@@ -94,25 +96,26 @@ fn is_silence(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
 }
 
-fn tcp(from: SocketAddr, to: SocketAddr) -> io::Result<()> {
-    connect(from, to)?.echo()
+fn tcp(from: SocketAddr, to: SocketAddr, patience: Duration) -> io::Result<()> {
+    connect(from, to, patience)?.echo()
 }
 
 /// An open TCP connection to an echo server.
 #[derive(Debug)]
 pub struct Connection(TcpStream);
 
-/// Opens a TCP connection from an address and port, or from a port that the kernel chooses if that one is taken.
+/// Opens a TCP connection from an address and port, or from a port that the kernel chooses if that one is taken. It waits for the other
+/// side for as long as `patience`, now and later.
 ///
 /// # Errors
 /// `TimedOut` when nothing came back, whatever the kernel says otherwise.
-pub fn connect(from: SocketAddr, to: SocketAddr) -> io::Result<Connection> {
+pub fn connect(from: SocketAddr, to: SocketAddr, patience: Duration) -> io::Result<Connection> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
     bind(&socket, from)?;
-    socket.connect_timeout(&to.into(), TIMEOUT)?;
+    socket.connect_timeout(&to.into(), patience)?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_read_timeout(Some(TIMEOUT))?;
-    socket.set_write_timeout(Some(TIMEOUT))?;
+    socket.set_read_timeout(Some(patience))?;
+    socket.set_write_timeout(Some(patience))?;
     Ok(Connection(socket.into()))
 }
 
@@ -190,17 +193,17 @@ impl Pattern {
     }
 }
 
-fn udp(from: SocketAddr, to: SocketAddr) -> io::Result<()> {
+fn udp(from: SocketAddr, to: SocketAddr, patience: Duration) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(to), Type::DGRAM, Some(Protocol::UDP))?;
     bind(&socket, from)?;
     socket.connect(&to.into())?;
     let mut answer = [0; PAYLOAD.len()];
-    let length = ask(&socket, PAYLOAD, &mut answer)?;
+    let length = ask(&socket, PAYLOAD, &mut answer, patience)?;
     require_payload(answer.get(..length).unwrap_or_default())
 }
 
 /// A socket of the kernel's own ping: it fills in checksum and identifier and delivers only the answers to them.
-fn ping(from: SocketAddr, to: SocketAddr) -> io::Result<()> {
+fn ping(from: SocketAddr, to: SocketAddr, patience: Duration) -> io::Result<()> {
     let (domain, protocol, request, reply) = match to {
         SocketAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4, 8, 0),
         SocketAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6, 128, 129),
@@ -212,7 +215,7 @@ fn ping(from: SocketAddr, to: SocketAddr) -> io::Result<()> {
     let mut message = [request, 0, 0, 0, 0, 0, 0, 1].to_vec();
     message.extend_from_slice(PAYLOAD);
     let mut answer = [0; 8 + PAYLOAD.len()];
-    let length = ask(&socket, &message, &mut answer)?;
+    let length = ask(&socket, &message, &mut answer, patience)?;
     match answer.get(..length) {
         Some([kind, _, _, _, _, _, _, _, payload @ ..]) if *kind == reply => require_payload(payload),
         _ => Err(io::Error::other("not an echo reply")),
@@ -227,18 +230,21 @@ fn bind(socket: &Socket, from: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// Sends a datagram until there is an answer, [`ATTEMPTS`] times within [`TIMEOUT`].
-fn ask(socket: &Socket, message: &[u8], answer: &mut [u8]) -> io::Result<usize> {
-    socket.set_read_timeout(Some(TIMEOUT / ATTEMPTS))?;
+/// Sends a datagram again and again until there is an answer, for as long as `patience`.
+fn ask(socket: &Socket, message: &[u8], answer: &mut [u8], patience: Duration) -> io::Result<usize> {
+    socket.set_read_timeout(Some(PAUSE))?;
     let mut socket: &Socket = socket;
-    for _ in 0..ATTEMPTS {
+    let started = Instant::now();
+    loop {
         socket.send(message)?;
         match socket.read(answer) {
             Err(e) if is_silence(&e) => {}
             other => return other,
         }
+        if started.elapsed() >= patience {
+            return Err(ErrorKind::TimedOut.into());
+        }
     }
-    Err(ErrorKind::TimedOut.into())
 }
 
 fn require_payload(answer: &[u8]) -> io::Result<()> {
@@ -251,42 +257,46 @@ mod tests {
     use super::*;
     use std::net::{Ipv4Addr, UdpSocket};
 
-    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    /// An address of one test: the ports that it finds free stay so, whatever tests run beside it.
+    const fn host(number: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(127, 77, 0, number))
+    }
 
     /// An echo server on a port that was free a moment ago.
-    fn server() -> SocketAddr {
-        let port = UdpSocket::bind((HERE, 0)).unwrap().local_addr().unwrap().port();
+    fn server(here: IpAddr) -> SocketAddr {
+        let port = UdpSocket::bind((here, 0)).unwrap().local_addr().unwrap().port();
         let (ready, is_ready) = std::sync::mpsc::channel();
-        thread::spawn(move || echo::serve(&[HERE], &[port], || ready.send(()).unwrap()));
+        thread::spawn(move || echo::serve(&[here], &[port], || ready.send(()).unwrap()));
         is_ready.recv().unwrap();
-        SocketAddr::new(HERE, port)
+        SocketAddr::new(here, port)
     }
 
     #[test]
     fn an_echo_is_a_pass() {
-        let to = server();
+        let to = server(host(1));
         for transport in [Transport::Tcp, Transport::Udp] {
-            assert_eq!(probe(transport, HERE, 0, to).word(), "pass", "{transport:?}");
+            assert_eq!(probe(transport, host(1), 0, to, PATIENCE).word(), "pass", "{transport:?}");
         }
     }
 
     #[test]
     fn a_closed_port_is_refused_and_not_dropped() {
-        let closed = UdpSocket::bind((HERE, 0)).unwrap().local_addr().unwrap();
+        let closed = UdpSocket::bind((host(2), 0)).unwrap().local_addr().unwrap();
         for transport in [Transport::Tcp, Transport::Udp] {
-            assert_eq!(probe(transport, HERE, 0, closed).word(), "refused", "{transport:?}");
+            assert_eq!(probe(transport, host(2), 0, closed, PATIENCE).word(), "refused", "{transport:?}");
         }
     }
 
     #[test]
     fn silence_is_a_drop() {
-        let silent = UdpSocket::bind((HERE, 0)).unwrap();
-        assert_eq!(probe(Transport::Udp, HERE, 0, silent.local_addr().unwrap()), Seen::Drop, "ACT-2");
+        let silent = UdpSocket::bind((host(3), 0)).unwrap();
+        let seen = probe(Transport::Udp, host(3), 0, silent.local_addr().unwrap(), TIMEOUT);
+        assert_eq!(seen, Seen::Drop, "ACT-2");
     }
 
     #[test]
     fn a_transfer_compares_every_byte() {
-        connect(SocketAddr::new(HERE, 0), server()).unwrap().transfer(300_001).unwrap();
+        connect(SocketAddr::new(host(4), 0), server(host(4)), PATIENCE).unwrap().transfer(300_001).unwrap();
         let mut pattern = Pattern::default();
         let mut bytes = [0; 32];
         pattern.fill(&mut bytes);

@@ -26,7 +26,7 @@ pub const ECHO: &str = "echo";
 const ROLES: [&str; 2] = [GATEWAY, ECHO];
 
 /// How long a process may take until it is ready, or has loaded new policy.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Lines of a log that an error shows.
 const SHOWN_LINES: usize = 12;
 
