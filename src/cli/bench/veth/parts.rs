@@ -185,8 +185,11 @@ impl Bench<'_> {
                 Ok::<_, LabError>(trial.map(|trial| (trial, watch.reports())))
             })??;
             let seen = seen.ok_or(LabError::Interrupted)?;
-            let was_disturbed = seen.0.shown().was_disturbed;
-            if best.as_ref().is_none_or(|best| seen.0.without_core < best.0.without_core) {
+            // A thread that gives no answer has had no core, either.
+            let (without_answer, without_core) = (seen.1.is_empty(), seen.0.without_core);
+            let was_disturbed = without_answer || seen.0.shown().was_disturbed;
+            let order = |(trial, reports): &(Trial, Vec<Report>)| (reports.is_empty(), trial.without_core);
+            if best.as_ref().is_none_or(|best| (without_answer, without_core) < order(best)) {
                 best = Some(seen);
             }
             if !was_disturbed {

@@ -27,6 +27,8 @@ const HOSTS: u32 = 254;
 const REFUSED: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// Longest traffic.
 const LONGEST: Duration = Duration::from_secs(120);
+/// How long to wait for the first packet.
+const BEGINNING: Duration = Duration::from_secs(20);
 /// Time between two changes.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -123,7 +125,7 @@ fn changed(
     // Far longer than the changes need: they end the traffic.
     let offer = Offer { duration: LONGEST, ..offer };
     let is_done = AtomicBool::new(false);
-    let flows = generator.flows;
+    let (flows, stop) = (generator.flows, generator.stop);
     let start: OnceLock<Instant> = OnceLock::new();
     let (mut passed, mut others): (Vec<u64>, u64) = (Vec::new(), 0);
     let arrived = |_, arrival: Arrival| {
@@ -150,7 +152,7 @@ fn changed(
             let changing = scope.spawn(|| {
                 // As control does.
                 cores::stand_aside(&cores::allowed(), site.core.as_slice());
-                let made = change(watch, changes, &start, next);
+                let made = change(watch, changes, (&start, stop), next);
                 is_done.store(true, Ordering::Relaxed);
                 made
             });
@@ -170,20 +172,21 @@ fn is_refusing(number: u32) -> bool {
     number.is_multiple_of(2)
 }
 
-/// Makes the changes one after the other, from when traffic runs.
+/// Makes the changes one after the other, from when traffic runs until the user wants to stop.
 fn change(
     watch: &Watch<'_>,
     changes: u32,
-    start: &OnceLock<Instant>,
+    (start, stop): (&OnceLock<Instant>, &AtomicBool),
     next: impl Fn(u32) -> Result<Arc<Load>, LabError>,
 ) -> Result<Vec<Change>, LabError> {
     let mut made = Vec::with_capacity(changes as usize);
     let waiting = Instant::now();
-    while start.get().is_none() && waiting.elapsed() < Duration::from_secs(1) {
+    let is_stopped = || stop.load(Ordering::Relaxed);
+    while start.get().is_none() && !is_stopped() && waiting.elapsed() < BEGINNING {
         thread::sleep(Duration::from_millis(1));
     }
     let Some(start) = start.get() else { return Ok(made) };
-    for number in 0..changes {
+    for number in (0..changes).take_while(|_| !is_stopped()) {
         thread::sleep(PAUSE);
         let begun = Instant::now();
         let load = next(number)?;
