@@ -7,6 +7,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+/// Runs of the same traffic, at most.
+const ATTEMPTS: usize = 8;
+/// Longest time that a run sends for; what it has to send takes far less.
+const LONGEST: [&str; 2] = ["--duration", "60"];
+
 /// A lab of its own that is removed whatever happens.
 struct TestLab {
     prefix: String,
@@ -15,7 +20,9 @@ struct TestLab {
 impl TestLab {
     /// A lab that is up; `None` where this machine cannot have one.
     fn up(name: &str, arguments: &[&str]) -> Option<TestLab> {
-        let lab = TestLab { prefix: format!("rwg{}-{name}-", std::process::id() % 10_000) };
+        let lab = TestLab { prefix: format!("rwg{}-{name}-", std::process::id()) };
+        // A process of this number that was killed may have left one.
+        lab.run(&["down"]);
         let up = lab.run(&[&["up"], arguments].concat());
         if up.status.code() == Some(5) {
             println!("skipped: {}", String::from_utf8_lossy(&up.stderr));
@@ -30,11 +37,40 @@ impl TestLab {
         command.args(["lab", "--prefix", &self.prefix]).args(arguments).output().unwrap()
     }
 
-    fn generate(&self, arguments: &[&str], code: i32) -> Value {
-        let output = self.run(&[&["gen", "-o", "json"], arguments].concat());
+    /// The ways of a run, whose exit code says whether all of them are clean.
+    fn generate(&self, arguments: &[&str]) -> Vec<Value> {
+        let output = self.run(&[&["gen", "-o", "json", "--strict"], arguments].concat());
         let talk = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(code), "{arguments:?} {talk}");
-        serde_json::from_slice(&output.stdout).unwrap()
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{arguments:?} {talk}");
+        let done: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let ways = done["ways"].as_array().unwrap();
+        let is_clean = ways.iter().all(|way| ills(way) == [0; 4]);
+        assert_eq!(output.status.code() == Some(0), is_clean, "{arguments:?} {done}");
+        ways.clone()
+    }
+
+    /// Runs until each way has sent so many packets and is as expected. Where the machine gives the cores to others for longer than
+    /// rings hold frames, frames are lost, late or never sent, so a run is repeated, but not for ever: what the box itself does to
+    /// packets it does each time.
+    fn until(&self, arguments: &[&str], sent: u64, is_expected: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let mut runs = Vec::new();
+        for _ in 0..ATTEMPTS {
+            let ways = self.generate(arguments);
+            if ways.iter().all(|way| number(way, "sent") == sent && is_expected(way)) {
+                return ways;
+            }
+            println!("not as expected, once more: {arguments:?} {ways:?}");
+            runs.push(ways);
+            thread::sleep(Duration::from_millis(500));
+        }
+        panic!("{arguments:?}: not once in {ATTEMPTS} runs as expected: {runs:#?}");
+    }
+
+    /// Every packet arrives, once, whole and in order.
+    fn crosses_whole(&self, arguments: &[&str], sent: u64) -> Vec<Value> {
+        let is_whole =
+            |way: &Value| (number(way, "received"), ills(way)) == (sent, [0; 4]) && number(&way["delay_ns"], "p50") > 0;
+        self.until(arguments, sent, is_whole)
     }
 
     fn inside(&self, place: &str, command: &[&str]) -> bool {
@@ -52,23 +88,19 @@ fn number(way: &Value, name: &str) -> u64 {
     way[name].as_u64().unwrap_or_else(|| panic!("no `{name}` in {way}"))
 }
 
-/// Every packet arrived, once, whole and in order.
-fn assert_clean(way: &Value, sent: u64) {
-    let names = ["sent", "received", "lost", "duplicated", "reordered", "corrupted"];
-    assert_eq!(names.map(|name| number(way, name)), [sent, sent, 0, 0, 0, 0], "{way}");
-    assert!(number(&way["delay_ns"], "p50") > 0, "{way}");
+const ILLS: [&str; 4] = ["lost", "duplicated", "reordered", "corrupted"];
+
+fn ills(way: &Value) -> [u64; 4] {
+    ILLS.map(|name| number(way, name))
 }
 
 #[test]
 fn traffic_of_all_kinds_crosses_the_gateway_whole() {
     let Some(lab) = TestLab::up("all", &["--queues", "2"]) else { return };
-    let done =
-        lab.generate(&["--rate", "20k", "--duration", "20", "--count", "20000", "--flows", "100", "--strict"], 0);
-    assert_clean(&done["ways"][0], 20_000);
+    lab.crosses_whole(&[&["--rate", "20k", "--count", "20000", "--flows", "100"], &LONGEST[..]].concat(), 20_000);
     let every = ["--protocol", "udp,tcp,icmp", "--ip", "both", "--size", "imix", "--flows", "600", "--seed", "9"];
-    let done = lab.generate(&[&["--rate", "5k", "--count", "3000", "--both-ways"], &every[..]].concat(), 0);
-    assert_eq!(done["ways"].as_array().map(Vec::len), Some(2));
-    done["ways"].as_array().unwrap().iter().for_each(|way| assert_clean(way, 3000));
+    let both = ["--rate", "5k", "--count", "3000", "--both-ways"];
+    assert_eq!(lab.crosses_whole(&[&both[..], &every, &LONGEST].concat(), 3000).len(), 2);
     let text = lab.run(&["gen", "--count", "1"]);
     let text = String::from_utf8_lossy(&text.stdout);
     assert!(text.contains("received 1, lost 0, duplicated 0, reordered 0"), "{text}");
@@ -86,24 +118,27 @@ fn a_lone_packet_crosses_an_idle_box_and_waits_for_no_other() {
                 // The box sleeps by then.
                 thread::sleep(Duration::from_millis(200));
                 let (src, dst) = (format!("{near}.{host}"), format!("{far}.{host}"));
-                let run = ["--from", from, "--to", to, "--src", &src, "--dst", &dst, "--count", "1", "--strict"];
-                assert_clean(&lab.generate(&run, 0)["ways"][0], 1);
+                let run = ["--from", from, "--to", to, "--src", &src, "--dst", &dst, "--count", "1"];
+                let way = &lab.generate(&run)[0];
+                assert_eq!((number(way, "sent"), number(way, "received"), ills(way)), (1, 1, [0; 4]), "{way}");
+                assert!(number(&way["delay_ns"], "p50") > 0, "{way}");
             }
         }
         // Half a second lies between one and the next.
-        let run = ["--rate", "2", "--duration", "3", "--count", "4", "--flows", "4", "--both-ways", "--strict"];
-        for way in lab.generate(&run, 0)["ways"].as_array().unwrap() {
-            assert_clean(way, 4);
-            assert!(number(&way["delay_ns"], "max") < 500_000_000, "none waits for the next: {way}");
-        }
+        let run = ["--rate", "2", "--count", "4", "--flows", "4", "--both-ways"];
+        let waits_for_none = |way: &Value| {
+            assert_eq!(ills(way), [0; 4], "no ring is too small for four: {way}");
+            number(&way["delay_ns"], "max") < 500_000_000
+        };
+        assert_eq!(lab.until(&[&run[..], &LONGEST].concat(), 4, waits_for_none).len(), 2);
     }
 }
 
 #[test]
 fn what_a_way_does_to_packets_is_counted_each_by_itself() {
     let Some(lab) = TestLab::up("ills", &["--datapath", "kernel-bridge", "--queues", "1"]) else { return };
-    let run = ["--rate", "10k", "--count", "5000"];
-    assert_clean(&lab.generate(&run, 0)["ways"][0], 5000);
+    let run = ["--rate", "10k", "--count", "5000", LONGEST[0], LONGEST[1]];
+    lab.crosses_whole(&run, 5000);
     // Ten per cent each, by rules of the kernel in the gateway's place.
     let every_tenth = "numgen inc mod 10 0";
     let bridge =
@@ -121,9 +156,8 @@ fn what_a_way_does_to_packets_is_counted_each_by_itself() {
             println!("skipped: `nft` or the kernel does not know `{rules}`");
             return;
         }
-        let way = &lab.generate(&[&run[..], &["--strict"]].concat(), 1)["ways"][0];
-        let seen = ["lost", "duplicated", "reordered", "corrupted"].map(|name| number(way, name));
-        assert_eq!(seen, ill, "{rules}: {way}");
+        println!("{rules}: {ill:?} of {ILLS:?}");
+        lab.until(&run, 5000, |way| ills(way) == ill);
         assert!(lab.inside("gw", &["nft", "flush ruleset"]));
     }
 }
