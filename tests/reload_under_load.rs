@@ -207,11 +207,11 @@ fn with_pinned<R>(
     })
 }
 
-/// What arrived: of each host, when its packets had departed.
+/// What arrived: of each host, when its packets departed and arrived.
 #[derive(Default)]
 struct Seen {
     sent: [u64; FLOWS as usize],
-    departures: [Vec<u64>; FLOWS as usize],
+    passed: [Vec<[u64; 2]>; FLOWS as usize],
 }
 
 /// Sends for so long, or until told to stop.
@@ -228,7 +228,7 @@ fn run(
     let mut seen = Seen::default();
     drive(queues, &mut ways, [2 * duration, PATIENCE], stop, |_, arrival| {
         start.get_or_init(|| Instant::now() - arrival.at.as_duration());
-        seen.departures[usize::from(arrival.signature.flow)].push(arrival.signature.departure);
+        seen.passed[usize::from(arrival.signature.flow)].push([arrival.signature.departure, arrival.at.0]);
     });
     for sequence in 0..ways[0].sender.sent() {
         seen.sent[flow_of(traffic.seed, FLOWS, sequence as u32) as usize] += 1;
@@ -289,7 +289,7 @@ fn a_hundred_changes(built: &Built, queues: &mut [Vec<Queue>; 2]) -> Option<Outc
     let first = read(directory.path(), 2);
     let (summary, (rate, seen, changes, dropped)) = with_gateway(&built.0, &first, |control| {
         // Four fifths of a rate at which nothing is lost here now.
-        let is_whole = |seen: &Seen| seen.departures[0].len() as u64 == seen.sent[0];
+        let is_whole = |seen: &Seen| seen.passed[0].len() as u64 == seen.sent[0];
         let quarter = Duration::from_millis(250);
         let on = AtomicBool::new(false);
         let rates = [200_000, 100_000, 50_000, 25_000, 12_000, 6_000];
@@ -314,7 +314,7 @@ fn a_hundred_changes(built: &Built, queues: &mut [Vec<Queue>; 2]) -> Option<Outc
         })
     })?;
 
-    let [always, even, odd, never] = &seen.departures;
+    let [always, even, odd, never] = &seen.passed;
     let slowest = changes.iter().map(|change| following(change, if change.is_even { odd } else { even })).max();
     assert_eq!(changes.len() as u32, CHANGES);
     assert_eq!(summary.generation, u64::from(CHANGES) + 1);
@@ -383,8 +383,10 @@ fn change(directory: &Path, control: &Control<Load>, start: &OnceLock<Instant>) 
     changes
 }
 
-/// From the change to the departure of the last packet that the policy before it let pass.
-fn following(change: &Change, departures: &[u64]) -> Duration {
-    let within = |departure: &&u64| (change.published..change.until).contains(departure);
-    Duration::from_nanos(departures.iter().filter(within).max().map_or(0, |last| last - change.published))
+/// From the change to the departure of the last packet that the policy before it let pass. What arrives behind the next change may
+/// have been let pass by that one.
+fn following(change: &Change, passed: &[[u64; 2]]) -> Duration {
+    let by_the_old =
+        passed.iter().filter(|[departure, arrival]| *departure >= change.published && *arrival < change.until);
+    Duration::from_nanos(by_the_old.map(|[departure, _]| departure - change.published).max().unwrap_or(0))
 }
