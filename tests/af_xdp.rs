@@ -5,6 +5,7 @@
 //! binary again, started by `ip netns exec` in one of the [`roles`].
 
 use std::env;
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ mod lab;
 #[path = "af_xdp/roles.rs"]
 mod roles;
 
-use lab::{BOX, CLIENT, Lab, SERVER, TRANSFER, figure, ip, is_possible, signal, words};
+use lab::{BOX, CLIENT, Lab, PATIENCE, SERVER, TRANSFER, figure, ip, is_possible, signal, until, words};
 
 fn forwards(mode: Mode, queues: u32, expected: &str) {
     if !is_possible() {
@@ -204,9 +205,12 @@ fn a_queue_that_sends_nothing_is_counted_and_goes_on_when_it_can() {
     ip(&["-n", &namespace, "link", "set", "dn0", "down"]);
     // A host that nobody has asked for yet: its neighbour requests wait in the transmit ring.
     let _ = lab.role("c", "knock", &[("RINGWALL_ADDRESS", "10.99.7.9".into())]).output();
-    thread::sleep(Duration::from_secs(4));
+    lab.await_talk("queue 0 of `dn0` sends nothing");
     ip(&["-n", &namespace, "link", "set", "dn0", "up"]);
-    thread::sleep(Duration::from_millis(500));
+    lab.await_talk("queue 0 of `dn0` moves again");
+    // The far end learns of it a little later, and sends nothing before.
+    let far = || lab.link_in("s", "eth0");
+    until(|| far().contains("state UP"), far);
     lab.datagrams();
     let summary = lab.stop(gateway);
     assert_eq!(figure(&summary, "stalls"), 1, "{summary}");
@@ -233,27 +237,54 @@ fn a_port_that_sends_nothing_stops_no_frame_of_the_other_direction() {
         eprintln!("skipped: no deadlines for threads here");
         return;
     }
-    // More than the gateway's transmit ring and the far end's take.
-    let stream = |lab: &Lab, from: &str, to: &str, count: u64| {
-        let words = [("RINGWALL_ADDRESS", to.to_owned()), ("RINGWALL_COUNT", count.to_string())];
+    let start = Instant::now();
+    let stream = |lab: &Lab, from: &str, to: &str, first: u32, count: u32| {
+        let numbers = [("RINGWALL_FIRST", first.to_string()), ("RINGWALL_COUNT", count.to_string())];
+        let words = [&[("RINGWALL_ADDRESS", to.to_owned())][..], &numbers].concat();
         assert!(lab.role(from, "stream", &words).output().unwrap().status.success());
     };
-    stream(&lab, "c", SERVER, 4000);
-    let sink = lab.role("c", "sink", &[("RINGWALL_COUNT", "2000".into())]).stdout(Stdio::piped()).spawn().unwrap();
+    // More than the gateway's transmit ring and the far end's take.
+    stream(&lab, "c", SERVER, 0, 4000);
+    // The port is said to stand still, unless the kernel drops what the far end does not take: then nothing is said.
+    let is_still = || lab.said().contains("sends nothing") || lab.said().contains("returns nothing");
+    while !is_still() && start.elapsed() < PATIENCE / 4 {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let was_still = is_still();
+    // In parts that a socket has room for, each when the one before has come: a receiver without a core must lose none.
+    let (all, part) = (2000, 100);
+    let numbers = [("RINGWALL_COUNT", all.to_string()), ("RINGWALL_PART", part.to_string())];
+    let mut sink = lab.role("c", "sink", &numbers).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(sink.stdout.take().unwrap());
     lab.children.push(sink);
-    lab.await_word(lab.children.len() - 1, "listening");
-    thread::sleep(Duration::from_millis(3500));
-    stream(&lab, "s", CLIENT, 2000);
-    let sink = lab.children.pop().unwrap().wait_with_output().unwrap();
+    let mut word = "listening".to_owned();
+    for first in (0..=all).step_by(part as usize) {
+        let mut said = String::new();
+        while !said.contains(&word) {
+            if told.read_line(&mut said).unwrap() == 0 {
+                let sink = lab.children.pop().unwrap().wait_with_output().unwrap();
+                let complaint = String::from_utf8_lossy(&sink.stderr).into_owned();
+                let summary = lab.stop(gateway);
+                panic!("frames of the other direction are missing, no `{word}`: {complaint} {summary}");
+            }
+        }
+        if first < all {
+            stream(&lab, "s", CLIENT, first, part);
+        }
+        word = format!("received {}", first + part);
+    }
+    // A period of the thread that takes frames off the far end, and the first one, may each end a stall.
+    let periods = start.elapsed().as_secs() / 4 + 1;
     assert!(Command::new("chrt").args(["-o", "-p", "0", &far]).status().unwrap().success());
-    thread::sleep(Duration::from_millis(1500));
+    if was_still {
+        lab.await_talk("queue 0 of `dn0` moves again");
+    }
     let summary = lab.stop(gateway);
-    assert!(sink.status.success(), "frames of the other direction are missing: {summary}");
     if figure(&summary, "full") == 0 {
         eprintln!("skipped: this kernel drops what a far end does not take: {summary}");
         return;
     }
-    assert_eq!(figure(&summary, "stalls"), 1, "{summary}");
+    assert!((1..=periods).contains(&figure(&summary, "stalls")), "{periods} periods: {summary}");
 }
 
 #[test]
@@ -308,12 +339,12 @@ fn an_interface_that_goes_ends_the_gateway() {
     let mut lab = Lab::new(1);
     let (index, _) = lab.gateway(&words(Mode::Copy, 1));
     ip(&["-n", &lab.namespace("g"), "link", "del", "dn0"]);
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let start = Instant::now();
     let status = loop {
         if let Some(status) = lab.children[index].try_wait().unwrap() {
             break status;
         }
-        assert!(Instant::now() < deadline, "it goes on");
+        assert!(start.elapsed() < PATIENCE, "it goes on");
         thread::sleep(Duration::from_millis(50));
     };
     assert_eq!(status.code(), Some(5));
@@ -343,23 +374,36 @@ fn a_busy_queue_is_waited_for_and_named_if_it_stays_busy() {
         return;
     }
     let mut lab = Lab::new(1);
-    let hold = |lab: &mut Lab, milliseconds: u64| {
-        let words = [("RINGWALL_MILLISECONDS", milliseconds.to_string())];
-        let holder = lab.role("g", "hold", &words).stdout(Stdio::piped()).spawn().unwrap();
+    let hold = |lab: &mut Lab| {
+        let holder = lab.role("g", "hold", &[]).stdout(Stdio::piped()).spawn().unwrap();
         lab.children.push(holder);
         lab.await_word(lab.children.len() - 1, "bound");
     };
-    hold(&mut lab, 1_000);
-    let (gateway, _) = lab.gateway(&words(Mode::Copy, 1));
+    // A gateway waits for two seconds of real time, in which a busy machine may not get to freeing the queue.
+    let mut refusals = Vec::new();
+    let gateway = loop {
+        hold(&mut lab);
+        let mut holder = lab.children.pop().unwrap();
+        let freeing = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(500));
+            let _ = holder.kill();
+            let _ = holder.wait();
+        });
+        let started = lab.try_gateway(&words(Mode::Copy, 1));
+        freeing.join().unwrap();
+        match started {
+            Ok((gateway, _)) => break gateway,
+            Err(said) => refusals.push(said),
+        }
+        assert!(refusals.len() < 5, "{refusals:?}");
+    };
     lab.datagrams();
     lab.stop(gateway);
-    lab.children.pop().unwrap().wait().unwrap();
-    hold(&mut lab, 6_000);
-    let start = Instant::now();
+    hold(&mut lab);
     let (status, said) = lab.refused(Mode::Copy, 1);
     assert_eq!(status, 5, "{said}");
-    assert!(said.contains("queue 0 of `up0` stays busy after 2"), "{said}");
-    assert!((2..5).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    let waited = said.split_once("queue 0 of `up0` stays busy after ").map(|(_, rest)| rest.split(' ').next().unwrap());
+    assert!(waited.is_some_and(|milliseconds| milliseconds.parse::<u64>().unwrap() >= 2000), "{said}");
 }
 
 #[test]
@@ -379,12 +423,8 @@ fn a_killed_gateway_leaves_no_program_and_its_successor_starts_at_once() {
         signal(&child, "KILL");
         child.wait().unwrap();
     }
-    let gone = Instant::now() + Duration::from_secs(2);
-    while lab.link("up0").contains("xdp") || lab.link("dn0").contains("xdp") {
-        assert!(Instant::now() < gone, "{} {}", lab.link("up0"), lab.link("dn0"));
-        thread::sleep(Duration::from_millis(20));
-    }
-    assert!(lab.link("up0").contains("promiscuity 0"), "{}", lab.link("up0"));
+    let links = || format!("{} {}", lab.link("up0"), lab.link("dn0"));
+    until(|| !links().contains("xdp") && !links().contains("promiscuity 1"), links);
     let (gateway, _) = lab.gateway(&words(Mode::Copy, 1));
     lab.datagrams();
     lab.stop(gateway);
@@ -454,9 +494,9 @@ fn a_worker_with_a_defect_ends_the_gateway_and_says_so() {
     words.push(("RINGWALL_DEFECT", "yes".into()));
     let gateway = lab.role("g", "gateway", &words).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     lab.children.push(gateway);
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let start = Instant::now();
     while lab.children[0].try_wait().unwrap().is_none() {
-        assert!(Instant::now() < deadline, "it goes on");
+        assert!(start.elapsed() < PATIENCE, "it goes on");
         // Any frame will do; nobody answers.
         let _ = lab.role("c", "knock", &[("RINGWALL_ADDRESS", SERVER.to_string())]).output();
     }
@@ -472,17 +512,22 @@ fn a_worker_with_a_defect_ends_the_gateway_and_says_so() {
 fn in_a_role() {
     let word = |name: &str| env::var(name).unwrap_or_default();
     let bytes = || word("RINGWALL_BYTES").parse().unwrap();
+    let number = |name: &str| word(name).parse().unwrap();
     match word("RINGWALL_ROLE").as_str() {
         "gateway" => roles::gateway(&word("RINGWALL_MODE"), word("RINGWALL_QUEUES").parse().unwrap()),
         "serve" => roles::serve(bytes()),
         "connect" => roles::connect(bytes()),
         "echo" => roles::echo(),
         "datagrams" => roles::datagrams(),
-        "hold" => roles::hold(word("RINGWALL_MILLISECONDS").parse().unwrap()),
-        "knock" => roles::knock(&word("RINGWALL_ADDRESS")),
+        "hold" => roles::hold(),
+        "knock" => {
+            // Where nobody answers, nobody is waited for.
+            let patience = if word("RINGWALL_ANSWERED").is_empty() { Duration::from_secs(3) } else { PATIENCE };
+            roles::knock(&word("RINGWALL_ADDRESS"), patience);
+        }
         "end" => roles::end(&word("RINGWALL_ADDRESS")),
-        "stream" => roles::stream(&word("RINGWALL_ADDRESS"), word("RINGWALL_COUNT").parse().unwrap()),
-        "sink" => roles::sink(word("RINGWALL_COUNT").parse().unwrap()),
+        "stream" => roles::stream(&word("RINGWALL_ADDRESS"), number("RINGWALL_FIRST"), number("RINGWALL_COUNT")),
+        "sink" => roles::sink(number("RINGWALL_COUNT"), number("RINGWALL_PART")),
         _ => eprintln!("skipped: no role given"),
     }
 }

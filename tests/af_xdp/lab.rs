@@ -4,8 +4,9 @@ use std::env;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use ringwall::io::xdp::Mode;
 
@@ -14,6 +15,9 @@ pub const SERVER: &str = "10.99.7.2";
 pub const BOX: &str = "10.99.7.3";
 /// Bytes that go each way in a transfer.
 pub const TRANSFER: usize = 50 << 20;
+
+/// How long to wait for what must come: only a failure takes so long, however busy the machine is.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 static LABS: AtomicU32 = AtomicU32::new(0);
 /// One lab at a time: each has workers of its own, and there may be two cores.
@@ -35,6 +39,8 @@ fn obstacle() -> Option<&'static str> {
         return Some("needs root for namespaces and AF_XDP");
     }
     let name = format!("rw{}-probe", std::process::id());
+    // A process of this number that was killed may have left one.
+    let _ = Command::new("ip").args(["netns", "del", &name]).output();
     let has_namespaces =
         Command::new("ip").args(["netns", "add", &name]).output().is_ok_and(|out| out.status.success());
     let _ = Command::new("ip").args(["netns", "del", &name]).output();
@@ -46,6 +52,8 @@ pub struct Lab {
     prefix: String,
     /// What runs in them.
     pub children: Vec<Child>,
+    /// What the latest gateway has said so far.
+    talk: Arc<Mutex<String>>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -55,8 +63,10 @@ impl Lab {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("rw{}-{number}", std::process::id());
-        let lab = Lab { prefix, children: Vec::new(), _turn: turn };
+        let lab = Lab { prefix, children: Vec::new(), talk: Arc::default(), _turn: turn };
         let queues = queues.to_string();
+        // A process of this number that was killed may have left some.
+        lab.remove();
         for role in ["c", "g", "s"] {
             ip(&["netns", "add", &lab.namespace(role)]);
         }
@@ -91,6 +101,12 @@ impl Lab {
         lab
     }
 
+    fn remove(&self) {
+        for role in ["c", "g", "s"] {
+            let _ = Command::new("ip").args(["netns", "del", &self.namespace(role)]).output();
+        }
+    }
+
     pub fn namespace(&self, role: &str) -> String {
         format!("{}-{role}", self.prefix)
     }
@@ -112,18 +128,34 @@ impl Lab {
 
     /// Starts a gateway and waits until it forwards; gives its index among the children and what it said.
     pub fn gateway(&mut self, words: &[(&str, String)]) -> (usize, String) {
+        self.try_gateway(words).unwrap_or_else(|said| panic!("the gateway ended: {said}"))
+    }
+
+    /// The same; what it said if it ends instead.
+    pub fn try_gateway(&mut self, words: &[(&str, String)]) -> Result<(usize, String), String> {
         let mut command = self.role("g", "gateway", words);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut talk = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         while !said.contains("ready") {
             if talk.read_line(&mut said).unwrap() == 0 {
-                panic!("the gateway ended: {said}");
+                child.wait().unwrap();
+                return Err(said);
             }
         }
-        drain(talk);
+        self.talk = drain(talk);
         self.children.push(child);
-        (self.children.len() - 1, said)
+        Ok((self.children.len() - 1, said))
+    }
+
+    /// What the latest gateway has said since it was ready.
+    pub fn said(&self) -> String {
+        self.talk.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until the latest gateway has said these words.
+    pub fn await_talk(&self, words: &str) {
+        until(|| self.said().contains(words), || format!("no `{words}` in {}", self.said()));
     }
 
     /// Ends a gateway in order and gives its summary, as text.
@@ -231,13 +263,14 @@ impl Lab {
 
     /// Whether a host answers a connection to a port that nobody serves: with a reset, at once.
     pub fn answers(&self, address: &str) -> bool {
-        let client = self.role("c", "knock", &[("RINGWALL_ADDRESS", address.to_string())]).output().unwrap();
+        let words = [("RINGWALL_ADDRESS", address.to_string()), ("RINGWALL_ANSWERED", "yes".into())];
+        let client = self.role("c", "knock", &words).output().unwrap();
         client.status.success()
     }
 
     /// Echo requests, if there is a `ping`; whether all came back.
     pub fn ping(&self, address: &str) -> bool {
-        match self.inside("c", "ping").args(["-c", "3", "-i", "0.2", "-W", "2", address]).output() {
+        match self.inside("c", "ping").args(["-c", "3", "-i", "0.2", "-W", "30", address]).output() {
             Ok(out) if String::from_utf8_lossy(&out.stderr).contains("No such file") => {
                 eprintln!("skipped: no `ping` here");
                 true
@@ -254,7 +287,12 @@ impl Lab {
     }
 
     pub fn link(&self, port: &str) -> String {
-        let out = Command::new("ip").args(["-n", &self.namespace("g"), "-d", "link", "show", port]).output().unwrap();
+        self.link_in("g", port)
+    }
+
+    pub fn link_in(&self, namespace: &str, port: &str) -> String {
+        let name = self.namespace(namespace);
+        let out = Command::new("ip").args(["-n", &name, "-d", "link", "show", port]).output().unwrap();
         String::from_utf8(out.stdout).unwrap()
     }
 }
@@ -265,9 +303,7 @@ impl Drop for Lab {
             let _ = child.kill();
             let _ = child.wait();
         }
-        for role in ["c", "g", "s"] {
-            let _ = Command::new("ip").args(["netns", "del", &self.namespace(role)]).output();
-        }
+        self.remove();
     }
 }
 
@@ -281,13 +317,28 @@ pub fn signal(child: &Child, name: &str) {
     assert!(done.success());
 }
 
-/// Passes a child's talk on, so that it never blocks.
-fn drain(mut talk: BufReader<ChildStderr>) {
+/// Takes a child's talk, so that it never blocks; gives what it has said so far.
+fn drain(mut talk: BufReader<ChildStderr>) -> Arc<Mutex<String>> {
+    let all = Arc::new(Mutex::new(String::new()));
+    let into = Arc::clone(&all);
     thread::spawn(move || {
-        let mut rest = String::new();
-        let _ = talk.read_to_string(&mut rest);
-        eprint!("{rest}");
+        let mut line = String::new();
+        while talk.read_line(&mut line).is_ok_and(|length| length > 0) {
+            eprint!("{line}");
+            into.lock().unwrap_or_else(PoisonError::into_inner).push_str(&line);
+            line.clear();
+        }
     });
+    all
+}
+
+/// Waits until something is so; otherwise fails with what is told then.
+pub fn until(is_so: impl Fn() -> bool, or: impl Fn() -> String) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "{}", or());
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 pub fn words(mode: Mode, queues: u32) -> Vec<(&'static str, String)> {

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringwall::base::diagnostic::Diagnostics;
 use ringwall::base::id::WorkerId;
@@ -21,7 +21,7 @@ use ringwall::packet::{self, Arrival};
 use ringwall::policy::ir::Policy;
 use ringwall::worker::{EngineJudge, Judge, Load, NoTap, PassAll};
 
-use super::lab::{CLIENT, SERVER};
+use super::lab::{CLIENT, PATIENCE, SERVER};
 
 pub fn gateway(mode: &str, queues: u32) {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
@@ -164,8 +164,8 @@ fn pattern(length: usize) -> Vec<u8> {
 
 fn exchange(mut stream: TcpStream, bytes: usize) {
     let sent = pattern(bytes);
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
     let mut writer = stream.try_clone().unwrap();
     let expected = sent.clone();
     let sender = thread::spawn(move || {
@@ -189,9 +189,9 @@ pub fn connect(bytes: usize) {
     exchange(TcpStream::connect((SERVER, 7000)).unwrap(), bytes);
 }
 
-pub fn knock(address: &str) {
+pub fn knock(address: &str, patience: Duration) {
     let at = format!("{address}:9").parse().unwrap();
-    let error = TcpStream::connect_timeout(&at, Duration::from_secs(3)).unwrap_err();
+    let error = TcpStream::connect_timeout(&at, patience).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{address}");
 }
 
@@ -212,7 +212,7 @@ pub fn datagrams() {
     for length in [1, 2, 3, 17, 18, 63, 64, 65, 127, 128, 129, 511, 1000, 1470, 1471, longest] {
         let socket = UdpSocket::bind((CLIENT, 0)).unwrap();
         socket.connect((SERVER, 7001)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         for _ in 0..10 {
             socket.send(&all[..length]).unwrap();
             let got = socket.recv(&mut room).unwrap_or_else(|error| panic!("{length} bytes: {error}"));
@@ -221,10 +221,10 @@ pub fn datagrams() {
     }
 }
 
-/// Sends datagrams that nobody answers, slowly enough for every queue on the way.
-pub fn stream(address: &str, count: u32) {
+/// Sends datagrams that nobody answers, numbered from the first on, slowly enough for every queue on the way.
+pub fn stream(address: &str, first: u32, count: u32) {
     let socket = UdpSocket::bind(("0.0.0.0", 0)).unwrap();
-    for number in 0..count {
+    for number in first..first + count {
         // A refusal of an earlier one is no matter.
         let _ = socket.send_to(&number.to_be_bytes(), (address, 7002));
         if number % 16 == 0 {
@@ -233,34 +233,49 @@ pub fn stream(address: &str, count: u32) {
     }
 }
 
-/// Receives so many datagrams of a stream; ends with an error if they do not come.
-pub fn sink(count: u32) {
+/// Receives so many datagrams of a stream, and says how many after each part of it; ends with an error if they do not come.
+pub fn sink(count: u32, part: u32) {
     let socket = UdpSocket::bind((CLIENT, 7002)).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     println!("listening");
     for expected in 0..count {
         let mut room = [0; 64];
         let length = socket.recv(&mut room).unwrap_or_else(|error| panic!("after {expected}: {error}"));
         assert_eq!(room[..length], expected.to_be_bytes());
+        if (expected + 1) % part == 0 {
+            println!("received {}", expected + 1);
+        }
     }
 }
 
-/// Takes all frames off an interface and never looks at them.
+/// Takes all frames off an interface and never looks at them, until it is killed.
 pub fn end(interface: &str) {
     let settings = Settings { uplink: interface.into(), mode: Mode::Copy, ..Settings::default() };
     let _end = ringwall::io::xdp::open_end(&settings).unwrap();
     println!("bound");
-    thread::sleep(Duration::from_secs(30));
+    thread::sleep(10 * PATIENCE);
 }
 
-/// Binds a socket to queue 0 of the uplink, as another program would, and lets go of it after a while.
-pub fn hold(milliseconds: u64) {
-    let config = xsk_rs::config::UmemConfig::default();
-    let (umem, _frames) = xsk_rs::Umem::new(config, 64.try_into().unwrap(), false).unwrap();
-    let flags = xsk_rs::config::LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD;
-    let config = xsk_rs::config::SocketConfig::builder().libxdp_flags(flags).build();
-    // SAFETY: no other socket of this process is bound, and libxdp loads no program.
-    let _queues = unsafe { xsk_rs::Socket::new(config, &umem, &"up0".parse().unwrap(), 0) }.unwrap();
+/// Binds a socket to queue 0 of the uplink, as another program would, until it is killed.
+pub fn hold() {
+    let bind = || {
+        let config = xsk_rs::config::UmemConfig::default();
+        let (umem, frames) = xsk_rs::Umem::new(config, 64.try_into().unwrap(), false).unwrap();
+        let flags = xsk_rs::config::LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD;
+        let config = xsk_rs::config::SocketConfig::builder().libxdp_flags(flags).build();
+        // SAFETY: no other socket of this process is bound, and libxdp loads no program.
+        let queues = unsafe { xsk_rs::Socket::new(config, &umem, &"up0".parse().unwrap(), 0) };
+        queues.map(|queues| (queues, frames))
+    };
+    let start = Instant::now();
+    // The kernel takes a queue from who had it before a little after that one has gone.
+    let _queues = loop {
+        match bind() {
+            Ok(queues) => break queues,
+            Err(error) => assert!(start.elapsed() < PATIENCE, "{error}"),
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
     println!("bound");
-    thread::sleep(Duration::from_millis(milliseconds));
+    thread::sleep(10 * PATIENCE);
 }
