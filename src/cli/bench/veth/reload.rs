@@ -112,8 +112,8 @@ struct Outcome {
     sent: u64,
     lost: u64,
     made: Vec<Change>,
-    /// Departures of the first host's packets that arrived.
-    passed: Vec<u64>,
+    /// Departures and arrivals of the first host's packets that arrived.
+    passed: Vec<(u64, u64)>,
 }
 
 fn changed(
@@ -127,11 +127,11 @@ fn changed(
     let is_done = AtomicBool::new(false);
     let (flows, stop) = (generator.flows, generator.stop);
     let start: OnceLock<Instant> = OnceLock::new();
-    let (mut passed, mut others): (Vec<u64>, u64) = (Vec::new(), 0);
+    let (mut passed, mut others) = (Vec::new(), 0);
     let arrived = |_, arrival: Arrival| {
         start.get_or_init(|| Instant::now().checked_sub(arrival.at.as_duration()).unwrap_or_else(Instant::now));
         match u32::from(arrival.signature.flow) % HOSTS {
-            0 => passed.push(arrival.signature.departure),
+            0 => passed.push((arrival.signature.departure, arrival.at.0)),
             _ => others += 1,
         }
     };
@@ -200,15 +200,13 @@ fn change(
 }
 
 /// Longest time in nanoseconds from a change that refuses to the departure of the last packet that still passed. Of changes that
-/// allow, only packets that are not there could tell.
-fn follows(made: &[Change], passed: &[u64]) -> u64 {
-    let mut departures = passed.to_vec();
-    departures.sort_unstable();
+/// allow, only packets that are not there could tell. A packet that arrived after the next change, which allows, was perhaps judged by
+/// that: it tells nothing.
+fn follows(made: &[Change], passed: &[(u64, u64)]) -> u64 {
     let ends = made.iter().skip(1).map(|next| next.before).chain([u64::MAX]);
     let late = made.iter().zip(ends).filter(|(change, _)| change.refuses).filter_map(|(change, end)| {
-        let first = departures.partition_point(|departure| *departure < change.published);
-        let last = departures.partition_point(|departure| *departure < end);
-        Some(departures.get(first..last)?.last()? - change.published)
+        let is_late = |&&(departure, arrival): &&(u64, u64)| departure >= change.published && arrival < end;
+        passed.iter().filter(is_late).map(|(departure, _)| departure - change.published).max()
     });
     late.max().unwrap_or(0)
 }
@@ -241,11 +239,14 @@ mod tests {
     fn the_last_packet_of_the_old_policy_says_how_long_a_change_took() {
         let change = |refuses, published| Change { refuses, before: published - 10, published, took: Duration::ZERO };
         let made = [change(true, 1000), change(false, 2000), change(true, 3000)];
-        let check = |passed: &[u64], expected| assert_eq!(follows(&made, passed), expected, "{passed:?}");
+        let check = |passed: &[(u64, u64)], expected| assert_eq!(follows(&made, passed), expected, "{passed:?}");
+        let at_once = |departures: &[u64]| departures.iter().map(|at| (*at, *at)).collect::<Vec<_>>();
         check(&[], 0);
-        check(&[10, 500, 999], 0);
-        check(&[10, 1040, 1995, 2001, 2980], 40);
-        check(&[2300, 2400], 0);
-        check(&[1040, 2300, 3500], 500);
+        check(&at_once(&[10, 500, 999]), 0);
+        check(&at_once(&[10, 1040, 1980, 2001, 2980]), 980);
+        check(&at_once(&[2300, 2400]), 0);
+        check(&at_once(&[1040, 2300, 3500]), 500);
+        // What was under way when the next change came was judged by that.
+        check(&[(10, 20), (1040, 1060), (1980, 2010), (2980, 3100)], 40);
     }
 }
