@@ -49,7 +49,8 @@ pub struct Settings {
     pub datagrams: usize,
     /// Keys every hash of fields that a sender chooses.
     pub seed: [u64; 2],
-    /// By which instructions packets are parsed and find their flows; what is decided does not depend on it.
+    /// By which instructions packets are parsed and find their flows, for whoever makes the engine's batches
+    /// ([`Batch::at_level`]); what is decided does not depend on it.
     pub level: Level,
 }
 

@@ -35,7 +35,7 @@ const LOADING: f64 = 0.7;
 /// Seconds of a trial beyond its sending.
 const ROUNDING: f64 = 0.07;
 /// Policy changes of the reload trial take so long each; those that compile take longer, and there are ten of them.
-const CHANGE: f64 = 0.021;
+const CHANGE: f64 = 0.061;
 const FULL_CHANGES: f64 = 8.0;
 /// Times that these are tried: where they share the workers' cores, the first seldom loses nothing.
 const FULL_TRIES: f64 = 2.0;

@@ -29,8 +29,8 @@ const REFUSED: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 const LONGEST: Duration = Duration::from_secs(120);
 /// How long to wait for the first packet.
 const BEGINNING: Duration = Duration::from_secs(20);
-/// Time between two changes.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Time between two changes: more than verdicts may take to follow one, or none that takes longer would show.
+const PAUSE: Duration = Duration::from_millis(60);
 
 /// A change that is in force.
 #[derive(Clone, Copy, Debug)]

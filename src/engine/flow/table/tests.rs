@@ -6,7 +6,9 @@ use crate::packet::Tuple;
 use proptest::prelude::*;
 
 fn flow(n: u32, at: u64, state: State) -> Flow {
-    let tuple = Tuple { src: u128::from(n), dst: 99, sport: 1, dport: 2, protocol: 17, is_v6: 0 };
+    let is_v6 = u8::from(n.is_multiple_of(3));
+    let src = if is_v6 == 1 { 0x2001_0db8 << 96 | u128::from(n) << 40 | 7 } else { u128::from(n) };
+    let tuple = Tuple { src, dst: 99, sport: 1, dport: 2, protocol: 17, is_v6 };
     let (key, is_low_initiator) = FlowKey::of(&tuple).unwrap();
     Flow {
         packets: 0,
