@@ -131,8 +131,10 @@ impl Side {
 
 /// Lists of a burst: each packet may have one of either side.
 const LISTS: usize = 2 * LANES;
+/// How far ahead leaves are asked for.
+const AHEAD: usize = 24;
 /// Places for them, of which sixteen are written at once.
-const PLACES: usize = LISTS + WIDTH;
+const PLACES: usize = LISTS + 2 * WIDTH;
 
 const _: () = assert!((Leaves::MOST as u64 + 1) * LISTS as u64 <= 1 << 32);
 
@@ -180,11 +182,15 @@ impl Lists {
     #[inline(always)]
     fn round<I: Isa, const IS_WIDE: bool>(&mut self, isa: I, leaves: &[Leaf], found: &mut [[u32; WIDTH]; GROUPS]) {
         let mut kept = 0;
+        let is_far = leaves.len() > NEAR_LEAVES;
         let packets = self.packets.as_flattened().as_flattened();
         let addresses = self.addresses.as_flattened().as_flattened();
         let found = found.as_flattened_mut();
         for at in 0..self.len.min(LISTS) {
             let item = self.items[at];
+            if is_far && let Some(leaf) = leaves.get(self.items[at + AHEAD] as usize / LISTS) {
+                prefetch(leaf);
+            }
             let Some(leaf) = leaves.get(item as usize / LISTS) else { continue };
             let (place, packet) = (item as usize % LISTS, item as usize % LANES);
             let address = if IS_WIDE { leaf.address(addresses[place]) } else { 0 };
@@ -282,7 +288,7 @@ impl Split {
         }
         // What is in the second cache anyway comes in time without being asked for.
         if leaves.len() > NEAR_LEAVES {
-            for &item in lists.items.iter().take(lists.len) {
+            for &item in lists.items.iter().take(lists.len.min(AHEAD)) {
                 if let Some(leaf) = leaves.get(item as usize / LISTS) {
                     prefetch(leaf);
                 }
