@@ -175,9 +175,9 @@ impl FieldTables<'_> {
         translated
     }
 
-    /// The headers of a burst, [`LANES`] at most. Phases: fields, and entries of sources; entries of destinations, and nodes of the
-    /// sources that have one; classes, and nodes of destinations; deeper nodes, in rounds, of the few that have them; IPv6 addresses.
-    /// Asking nodes is arithmetic, all else waits for loads, so the two go side by side. Nothing branches on an address.
+    /// The headers of a burst, [`LANES`] at most. Phases: fields, and roots of both addresses; tables behind them, of those that have
+    /// one; classes, and nodes; IPv6 addresses. Asking nodes is arithmetic, all else waits for loads, so the two go side by side.
+    /// Nothing branches on an address.
     #[inline(always)]
     pub(super) fn headers<I: Isa>(&self, isa: I, keys: &[Key], headers: &mut Headers) {
         let Headers { groups, len, searches } = headers;
@@ -198,44 +198,30 @@ impl FieldTables<'_> {
             // The family is the lowest of the facts.
             let family = isa.and(isa.shift_right(facts, 8), isa.splat(1 << 8));
             group.0[PROTOCOL] = isa.store(isa.add(isa.and(facts, isa.splat(0xff)), family));
-            group.0[SRC] = isa.store(src_side.begin(isa, sources, src, g));
-            group.0[DST] = isa.store(dst);
+            group.0[SRC] = isa.store(sources.roots(isa, src));
+            group.0[DST] = isa.store(destinations.roots(isa, dst));
+            src_side.lows[g] = isa.store(src);
+            dst_side.lows[g] = isa.store(dst);
         }
-        (0..AHEAD).for_each(|part| src_side.fetch(sources.nodes, part));
         for (g, group) in groups.iter_mut().enumerate() {
-            group.0[DST] = isa.store(dst_side.begin(isa, destinations, isa.load(&group.0[DST]), g));
-            src_side.rank(isa, sources.nodes, g);
+            group.0[SRC] = isa.store(src_side.push(isa, sources, isa.load(&group.0[SRC]), g));
+            group.0[DST] = isa.store(dst_side.push(isa, destinations, isa.load(&group.0[DST]), g));
         }
-        (0..AHEAD).for_each(|part| dst_side.fetch(destinations.nodes, part));
+        for part in 0..AHEAD {
+            src_side.fetch(sources.nodes, part);
+            dst_side.fetch(destinations.nodes, part);
+        }
         for (g, group) in groups.iter_mut().enumerate() {
             for which in 0..3 {
                 let class = isa.halves(self.classes[which], isa.load(&group.0[SPORT + which]));
                 group.0[CLASSES + which] = isa.store(class);
             }
+            src_side.rank(isa, sources.nodes, g);
             dst_side.rank(isa, destinations.nodes, g);
         }
         for (g, group) in groups.iter_mut().enumerate() {
-            group.0[SRC] = isa.store(searches[0].end(isa, isa.load(&group.0[SRC]), g));
-            group.0[DST] = isa.store(searches[1].end(isa, isa.load(&group.0[DST]), g));
-        }
-        for (searches, column) in searches.iter_mut().zip([SRC, DST]) {
-            let intervals = &self.addresses[usize::from(column == DST)];
-            while searches.inner.iter().take(groups.len()).any(|&lanes| lanes != 0) {
-                searches.len = 0;
-                for (g, (keys, group)) in keys.chunks(WIDTH).zip(&mut *groups).enumerate() {
-                    let [src, dst, ..] = isa.columns(keys);
-                    let addresses = if column == DST { dst } else { src };
-                    let found = isa.load(&group.0[column]);
-                    group.0[column] = isa.store(searches.go_on(isa, intervals, addresses, found, g));
-                }
-                (0..AHEAD).for_each(|part| searches.fetch(intervals.nodes, part));
-                for g in 0..groups.len() {
-                    searches.rank(isa, intervals.nodes, g);
-                }
-                for (g, group) in groups.iter_mut().enumerate() {
-                    group.0[column] = isa.store(searches.end(isa, isa.load(&group.0[column]), g));
-                }
-            }
+            group.0[SRC] = isa.store(src_side.end(isa, isa.load(&group.0[SRC]), g));
+            group.0[DST] = isa.store(dst_side.end(isa, isa.load(&group.0[DST]), g));
         }
         if is_wide {
             for (keys, group) in keys.chunks(WIDTH).zip(groups) {
@@ -256,71 +242,57 @@ impl FieldTables<'_> {
 }
 
 /// How many parts ahead nodes are asked for.
-const AHEAD: usize = 4;
+const AHEAD: usize = 2;
 /// Nodes, a quarter of a megabyte of them, that a second cache holds beside the other tables.
 const NEAR_NODES: usize = (256 << 10) / size_of::<Node>();
 
+/// Groups of a burst, and parts of a list of its addresses.
+const GROUPS: usize = LANES / WIDTH;
+
 /// The addresses of one side whose search goes on in a node, one behind the other.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[repr(C, align(64))]
 struct Searches {
     /// Numbers of the nodes, then what the nodes say.
-    nodes: [u32; LANES],
-    /// Lower halves of the addresses, twice.
-    lows: [u32; LANES],
+    nodes: [[u32; WIDTH]; GROUPS],
+    /// All addresses of a group until it is pushed; then of those on the list the lower halves, twice.
+    lows: [[u32; WIDTH]; GROUPS],
     len: usize,
-    /// By group: the lanes that have a node, and which of them an inner one.
-    lanes: [u16; LANES / WIDTH],
-    inner: [u16; LANES / WIDTH],
+    /// By group: the lanes that have a node.
+    lanes: [u16; GROUPS],
     /// By group: where its lanes begin.
-    starts: [usize; LANES / WIDTH],
-}
-
-impl Default for Searches {
-    fn default() -> Searches {
-        Searches {
-            nodes: [0; LANES],
-            lows: [0; LANES],
-            len: 0,
-            lanes: [0; LANES / WIDTH],
-            inner: [0; LANES / WIDTH],
-            starts: [0; LANES / WIDTH],
-        }
-    }
+    starts: [usize; GROUPS],
 }
 
 impl Searches {
-    /// Begins the search for the addresses of a group; returns their entries, which are intervals where no node is asked.
+    /// Goes through the tables behind the roots of group `g` and puts the lanes that come to a node behind the list. Returns the
+    /// entries, which are intervals where no node is asked. Groups come in order.
     #[inline(always)]
-    fn begin<I: Isa>(&mut self, isa: I, intervals: &Intervals<'_>, addresses: I::V, g: usize) -> I::V {
-        let entries = intervals.entries(isa, addresses);
-        self.push(isa, isa.at_least(entries, Entry::NODE), entries, addresses, g);
-        entries
-    }
-
-    /// Puts the lanes of a mask behind the list.
-    #[inline(always)]
-    fn push<I: Isa>(&mut self, isa: I, lanes: u16, entries: I::V, addresses: I::V, g: usize) {
-        (self.lanes[g], self.inner[g]) = (lanes, lanes & isa.at_least(entries, Entry::INNER));
-        // Groups come in order, so that there is room for all lanes of one more.
+    fn push<I: Isa>(&mut self, isa: I, intervals: &Intervals<'_>, roots: I::V, g: usize) -> I::V {
+        let addresses = isa.load(&self.lows[g]);
+        let entries = intervals.behind_tables(isa, roots, addresses);
+        let lanes = isa.at_least(entries, Entry::NODE);
+        self.lanes[g] = lanes;
+        // What is on the list is not more than the lanes of the groups before: those behind have not been pushed.
         let at = self.len.min(LANES - WIDTH);
         self.starts[g] = at;
         let numbers = isa.and(entries, isa.splat(Entry::NUMBER));
         let low = isa.and(addresses, isa.splat(0xffff));
         let lows = isa.add(low, isa.shift_left(low, 16));
         for (to, from) in [(&mut self.nodes, numbers), (&mut self.lows, lows)] {
-            if let Some(to) = to[at..].first_chunk_mut() {
+            if let Some(to) = to.as_flattened_mut()[at..].first_chunk_mut() {
                 isa.pack(lanes, from, to);
             }
         }
         self.len = at + lanes.count_ones() as usize;
+        entries
     }
 
     /// Asks for the nodes of part `part` of the list ahead of time, where they do not lie in the second cache anyway.
     #[inline(always)]
     fn fetch(&self, nodes: &[Node], part: usize) {
         if nodes.len() > NEAR_NODES {
-            for &number in self.nodes[..self.len.min(LANES)].iter().skip(part * WIDTH).take(WIDTH) {
+            for &number in self.nodes.as_flattened()[..self.len.min(LANES)].iter().skip(part * WIDTH).take(WIDTH) {
                 if let Some(node) = nodes.get(number as usize) {
                     prefetch(node);
                 }
@@ -332,24 +304,16 @@ impl Searches {
     #[inline(always)]
     fn rank<I: Isa>(&mut self, isa: I, nodes: &[Node], part: usize) {
         self.fetch(nodes, part + AHEAD);
-        let from = part.min(LANES / WIDTH - 1) * WIDTH;
-        let to = self.len.clamp(from, from + WIDTH).next_multiple_of(RANKED);
-        isa.ranks(nodes, &self.lows[from..to], &mut self.nodes[from..to]);
+        let part = part.min(GROUPS - 1);
+        let from = part * WIDTH;
+        let count = self.len.clamp(from, from + WIDTH).next_multiple_of(RANKED) - from;
+        isa.ranks(nodes, &self.lows[part][..count], &mut self.nodes[part][..count]);
     }
 
     /// What the nodes of a group said, in the place of what stood for them.
     #[inline(always)]
     fn end<I: Isa>(&self, isa: I, before: I::V, g: usize) -> I::V {
-        let ranks = self.nodes[self.starts[g].min(LANES - WIDTH)..].first_chunk().unwrap_or(&[0; WIDTH]);
-        isa.unpack(self.lanes[g], ranks, before)
-    }
-
-    /// Goes from inner nodes to the next; `found` is what they said.
-    #[inline(always)]
-    fn go_on<I: Isa>(&mut self, isa: I, intervals: &Intervals<'_>, addresses: I::V, found: I::V, g: usize) -> I::V {
-        let lanes = self.inner[g];
-        let entries = intervals.inner(isa, lanes, found);
-        self.push(isa, lanes, entries, addresses, g);
-        entries
+        let ranks = self.nodes.as_flattened()[self.starts[g].min(LANES - WIDTH)..].first_chunk();
+        isa.unpack(self.lanes[g], ranks.unwrap_or(&[0; WIDTH]), before)
     }
 }

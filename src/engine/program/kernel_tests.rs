@@ -119,20 +119,18 @@ fn check_intervals(name: &str, edges: [&Edges; 2], built: &Classifier, keys: &[K
 fn way(intervals: &Intervals<'_>, address: u32) -> &'static str {
     let mut entry = intervals.root[(address >> 16) as usize];
     let mut tables = 0;
-    for shift in [8, 0] {
-        if entry >= Entry::TABLE {
-            tables += 1;
-            entry = intervals.inner[((entry & Entry::NUMBER) + (address >> shift & 255)) as usize];
-        }
+    while entry >= Entry::TABLE {
+        tables += 1;
+        entry = intervals.tables[Entry(entry).position(address)];
     }
-    match (tables, entry) {
-        (0, ..Entry::NODE) => "interval",
-        (0, ..Entry::INNER) => "node",
-        (0, ..Entry::TABLE) => "inner node",
-        (1, ..Entry::NODE) => "table, interval",
-        (1, ..Entry::INNER) => "table, node",
-        (2, ..Entry::NODE) => "two tables, interval",
-        _ => panic!("{tables} tables, then {entry:#x}"),
+    match (tables, entry >= Entry::NODE) {
+        (0, false) => "interval",
+        (0, true) => "node",
+        (1, false) => "table, interval",
+        (1, true) => "table, node",
+        (2, false) => "two tables, interval",
+        (2, true) => "two tables, node",
+        _ => "more tables",
     }
 }
 
@@ -141,14 +139,18 @@ fn block(high: u32, first: u32, count: u32, step: u32) -> impl Iterator<Item = u
     (0..count).map(move |at| high << 16 | (first + at * step) & 0xffff)
 }
 
-/// Edges that lead addresses through everything there is: 300 blocks of inner nodes, which are too many for tables of their own, and
-/// blocks of more edges than go without one, some of them with more than a node's in 256 addresses.
+/// Edges that lead addresses through everything there is: blocks of few edges, of many, and of many with a crowd; crowds close
+/// together, and among others.
 fn every_way() -> Edges {
-    let inner = (0..300).flat_map(|n| block(0x0a00 + n, n % 3 * 7, EDGES as u32 + 1 + n % 90, 1 + n % 500));
     let nodes = (0..60).flat_map(|n| block(0x0c00 + n, n * 300, n % 31, 1 + n));
-    let tables = (0..8).flat_map(|n| block(0x0d00 + 2 * n, n * 64, 500, 1 + n * 10));
+    let tables = (0..90).flat_map(|n| block(0x0d00 + 2 * n, n * 64, EDGES as u32 + 1 + n * 5, 1 + n * 10));
+    let crowds = (0..30).flat_map(|n| block(0x0a00 + n, n % 3 * 7, 300, 200).chain(block(0x0a00 + n, n * 500, 40, 1)));
+    let heaps = [0, 17, 3_000, 65_472].into_iter().zip(0..).flat_map(|(first, n)| {
+        let far = block(0x0b00 + n, 5, 5_000, 13);
+        far.chain(block(0x0b00 + n, first, 64, 1)).chain(block(0x0b00 + n, first & 0xf000, 300, 3))
+    });
     let v6 = (1..40u128).map(|n| (n << 64) + n % 3).collect();
-    Edges::new(inner.chain(nodes).chain(tables).chain([0, 1, u32::MAX]).collect(), v6)
+    Edges::new(nodes.chain(tables).chain(crowds).chain(heaps).chain([0, 1, u32::MAX]).collect(), v6)
 }
 
 /// Masks of sixteen lanes: none, all, each alone, all but each, every other, halves.
@@ -219,43 +221,34 @@ fn nodes_of_every_count_of_edges_agree_wherever_their_edges_lie() {
             .collect()
     };
     let blocks: Vec<u32> = counts.iter().zip(0..).flat_map(|(&count, n)| placed(n, count)).collect();
-    // Every other block is full, so that blocks before and behind another have edges, too.
-    let crowd = (0..320).flat_map(|n| block(0x8000 + 2 * n, 100, EDGES as u32 + 1, 9));
-    let ends = [0, 1, u32::MAX - 1, u32::MAX];
-    let few = Edges::new(blocks.iter().copied().chain(ends).collect(), Vec::new());
-    let many = Edges::new(blocks.iter().copied().chain(crowd).chain(ends).collect(), Vec::new());
-    for (name, edges, has_inner) in [("few dense blocks", &few, false), ("many", &many, true)] {
-        let mut lines = Vec::new();
-        let addresses = [0, 1].map(|_| Partition::new(&edges.v4, &[], &mut lines));
-        let probes = edges.probes();
-        let intervals = addresses[0].view(&lines);
-        assert_eq!(probes.iter().any(|&probe| way(&intervals, probe) == "inner node"), has_inner, "{name}");
-        let built = classifier(lines, addresses, Vec::new());
-        let pairs = probes.iter().zip(probes.iter().rev());
-        let keys: Vec<Key> = pairs.map(|(&src, &dst)| key(Family::V4, src.into(), dst.into())).collect();
-        check_intervals(name, [edges; 2], &built, &keys, &[LANES]);
-    }
+    let edges = Edges::new(blocks.into_iter().chain([0, 1, u32::MAX - 1, u32::MAX]).collect(), Vec::new());
+    let mut lines = Vec::new();
+    let addresses = [0, 1].map(|_| Partition::new(&edges.v4, &[], &mut lines));
+    let probes = edges.probes();
+    let built = classifier(lines, addresses, Vec::new());
+    let pairs = probes.iter().zip(probes.iter().rev());
+    let keys: Vec<Key> = pairs.map(|(&src, &dst)| key(Family::V4, src.into(), dst.into())).collect();
+    check_intervals("placed", [&edges; 2], &built, &keys, &[LANES]);
 }
 
 #[test]
-fn trees_of_nodes_several_levels_deep_agree() {
-    // A node for 30 edges, one more level for each factor of 31; no block takes a table here.
-    for (name, count, step) in [
-        ("one level", 30, 2_000),
-        ("two levels", 31, 2_000),
-        ("two full levels", 31 * 31 - 1, 60),
-        ("three levels", 31 * 31, 60),
-        ("three levels, beside each other", 5_000, 13),
-        ("four levels", 31 * 31 * 31, 2),
-        ("every address", 65_536, 1),
+fn tables_of_every_size_agree() {
+    for (name, count, step, crowd) in [
+        ("a node", 30, 2_000, 0),
+        ("the smallest table", 31, 2_000, 0),
+        ("a few hundred elements", 1_000, 60, 0),
+        ("a table behind it", 1_000, 60, 100),
+        ("three tables", 100, 600, 31),
+        ("thousands of elements", 5_000, 13, 64),
+        ("an edge for every other address", 32_768, 2, 64),
+        ("every address", 65_536, 1, 0),
     ] {
-        let deep = block(0x0a01, 0, count, step);
+        let deep = block(0x0a01, 0, count, step).chain(block(0x0a01, 0x3ff0, crowd, 1));
         let all = deep.chain(block(0x0a00, 0xfff0, 10, 1)).chain(block(0x0a02, 0, 40, 1)).chain([7, u32::MAX]);
         let edges = Edges::new(all.collect(), Vec::new());
         let shallow = Edges::new(edges.v4.iter().copied().step_by(100).collect(), Vec::new());
         let mut lines = Vec::new();
-        let addresses =
-            [&edges, &shallow].map(|edges| Partition::divided(&edges.v4, &[], &mut lines, u16::MAX as usize + 1));
+        let addresses = [&edges, &shallow].map(|edges| Partition::new(&edges.v4, &[], &mut lines));
         let built = classifier(lines, addresses, Vec::new());
         let dice = &mut Dice(u64::from(count));
         let probes = edges.probes();

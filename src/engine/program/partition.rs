@@ -4,21 +4,25 @@
 //! in ascending order. Because the numbers ascend with the addresses, a prefix or a range is again a range of numbers, so that
 //! one comparison of two 32-bit numbers tells whether an address of either family lies in it.
 //!
-//! IPv4: one table for the upper 16 bits, then a node of one cache line over the lower 16, hardly ever more than one.
+//! IPv4: a table for the upper 16 bits; where their block has more edges than a node takes, a table of a part of the lower 16, as many
+//! bits as leave no more than a node's edges behind each element; then a node of one cache line.
 //!
 //! ```text
-//! entry, 4 bytes:    | kind 2 | number 30 |
+//! entry, 4 bytes:    | 0 | interval 31 |   or   | 10 | node 30 |   or   | 11 | shift 4 | table 26 |
 //! node, 64 bytes:    | base 4 | 30 x u16   edges below this block, each less one, ascending; 0xffff where there is none |
 //!
-//! root[address >> 16] is an entry. What its kind says:
-//!   INTERVAL  the number is the interval
-//!   NODE      interval = the node's base + number of its edges below the address
-//!   INNER     next entry = inner[the node's base + number of its edges below the address]
-//!   TABLE     next entry = inner[number + next eight bits of the address]; after two tables every address has its interval
+//! root[address >> 16] is an entry. What it says:
+//!   interval  that is it
+//!   node      interval = the node's base + number of its edges below the address
+//!   table     next entry = tables[8 * table + (lower 16 bits of the address >> shift)]
 //! ```
+//! A table of a part of a block is written down as if it began where one of the whole block would, so that its elements are counted
+//! from the block's first, too; the sum has 29 bits. Few blocks have crowds that need a second table behind the first.
+//!
 //! An edge of 0 is the block's own beginning and needs no place; less one, "at or above the edge" is "above what is stored", and
 //! 0xffff is never below anything. Counting is one comparison of 32 lanes and has no branch. An entry with its base in the node is
-//! half of one that holds both, so that the roots of both sides stay in the second cache at any size.
+//! half of one that holds both, so that the roots of both sides stay in the second cache at any size. A table that is as large as its
+//! edges need leaves few nodes, and these nearly full: of the same edges over 256 elements most have a node of their own.
 //!
 //! IPv6: the upper 64 bits of the edges in a static search tree of nine branches a node (eight keys are one cache line), which has
 //! the same depth for all; then the lower 64 bits of the edges that share the upper ones, which mostly is one.
@@ -33,11 +37,10 @@ use crate::base::address::Family;
 pub(super) const EDGES: usize = 30;
 /// Keys of an IPv6 node.
 const KEYS: usize = 8;
-/// Blocks that may begin with a table of 1 KiB as soon as their edges need more than one node; where there are more such blocks,
-/// only those do that have more than [`MANY`] edges.
-const FEW_TABLES: usize = 256;
-/// Edges of a block that need a table in any case.
-const MANY: usize = 4 * EDGES;
+/// Bits of the smallest table.
+const LEAST_BITS: u32 = 3;
+/// Share of the edges of a table, one in so many, that may lie behind elements that need a second one.
+const CROWDED: usize = 8;
 
 /// A node of the IPv4 part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Zeroable, bytemuck::Pod)]
@@ -73,17 +76,34 @@ impl Node {
 /// Where an address leads; see the drawing of the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(transparent)]
-pub(super) struct Entry(u32);
+pub(super) struct Entry(pub(super) u32);
 
 impl Entry {
     /// The least of each kind; those below are intervals.
-    pub(super) const NODE: u32 = 1 << 30;
-    pub(super) const INNER: u32 = 2 << 30;
+    pub(super) const NODE: u32 = 2 << 30;
     pub(super) const TABLE: u32 = 3 << 30;
-    pub(super) const NUMBER: u32 = Entry::NODE - 1;
+    /// Number of a node.
+    pub(super) const NUMBER: u32 = (1 << 30) - 1;
+    /// Where the shift of a table is.
+    pub(super) const SHIFT: u32 = 26;
+    /// Elements of a table are counted in 29 bits: two gigabytes, more than any budget.
+    pub(super) const POSITION: u32 = (1 << (Entry::SHIFT + LEAST_BITS)) - 1;
 
-    const fn new(kind: u32, number: usize) -> Entry {
-        Entry(kind | number as u32 & Entry::NUMBER)
+    const fn node(number: usize) -> Entry {
+        Entry(Entry::NODE | number as u32 & Entry::NUMBER)
+    }
+
+    /// A table whose first element is at a position, for addresses from `first` of its block on.
+    const fn table(position: usize, first: u16, shift: u32) -> Entry {
+        let number = (position as u32).wrapping_sub(first as u32 >> shift) >> LEAST_BITS;
+        Entry(Entry::TABLE | shift << Entry::SHIFT | number & ((1 << Entry::SHIFT) - 1))
+    }
+
+    /// Where a table says what comes next for an address.
+    #[inline(always)]
+    pub(super) const fn position(self, address: u32) -> usize {
+        let shift = self.0 >> Entry::SHIFT & 15;
+        ((self.0 << LEAST_BITS).wrapping_add((address & 0xffff) >> shift) & Entry::POSITION) as usize
     }
 }
 
@@ -109,7 +129,7 @@ struct Upper {
 #[derive(Clone, Debug)]
 pub struct Partition {
     root: Table<u32>,
-    inner: Table<u32>,
+    tables: Table<u32>,
     nodes: Table<Node>,
     upper: Upper,
     /// Number of the first IPv6 interval.
@@ -121,7 +141,7 @@ pub struct Partition {
 #[derive(Clone, Copy)]
 pub struct Intervals<'t> {
     pub(super) root: &'t [u32],
-    pub(super) inner: &'t [u32],
+    pub(super) tables: &'t [u32],
     pub(super) nodes: &'t [Node],
     /// Where the tables of IPv6 lie, and in what: they are looked for when they are needed.
     upper: &'t Upper,
@@ -130,11 +150,10 @@ pub struct Intervals<'t> {
 }
 
 /// The IPv4 part under construction.
+#[derive(Default)]
 struct Builder {
-    inner: Vec<u32>,
+    tables: Vec<u32>,
     nodes: Vec<Node>,
-    /// Most edges of a block that begins without a table.
-    without_table: usize,
 }
 
 impl Partition {
@@ -142,14 +161,8 @@ impl Partition {
     /// end of `lines`. Control line only.
     pub fn new(v4: &[u32], v6: &[u128], lines: &mut Vec<Line>) -> Partition {
         let v4 = v4.strip_prefix(&[0]).unwrap_or(v4);
-        let dense = v4.chunk_by(|a, b| a >> 16 == b >> 16).filter(|block| block.len() > EDGES).count();
-        Partition::divided(v4, v6, lines, if dense <= FEW_TABLES { EDGES } else { MANY })
-    }
-
-    /// The same, where so many edges of a block are the most that it has without a table.
-    pub(super) fn divided(v4: &[u32], v6: &[u128], lines: &mut Vec<Line>, without_table: usize) -> Partition {
         let v6_first = v4.len() as u32 + 1;
-        let mut builder = Builder { inner: Vec::new(), nodes: Vec::new(), without_table };
+        let mut builder = Builder::default();
         let mut root = Vec::with_capacity(1 << 16);
         let mut at = 0;
         for block in 0..=u16::MAX {
@@ -158,12 +171,12 @@ impl Partition {
                 at += 1;
             }
             let edges: Vec<u16> = v4[first..at].iter().map(|&edge| edge as u16).collect();
-            root.push(builder.block(&edges, first as u32).0);
+            root.push(builder.part(&edges, 0, 16, first as u32).0);
         }
         let upper = Upper::new(v6, lines);
         Partition {
             root: Table::put(lines, &root),
-            inner: Table::put(lines, &builder.inner),
+            tables: Table::put(lines, &builder.tables),
             nodes: Table::put(lines, &builder.nodes),
             upper,
             v6: v6_first,
@@ -176,7 +189,7 @@ impl Partition {
     pub fn view<'t>(&'t self, lines: &'t [Line]) -> Intervals<'t> {
         Intervals {
             root: self.root.view(lines),
-            inner: self.inner.view(lines),
+            tables: self.tables.view(lines),
             nodes: self.nodes.view(lines),
             upper: &self.upper,
             lines,
@@ -198,7 +211,7 @@ impl Partition {
     pub fn bytes(&self) -> usize {
         let upper = &self.upper;
         let v6 = upper.keys.bytes() + upper.first.bytes() + upper.low.bytes();
-        self.root.bytes() + self.inner.bytes() + self.nodes.bytes() + v6
+        self.root.bytes() + self.tables.bytes() + self.nodes.bytes() + v6
     }
 }
 
@@ -208,90 +221,69 @@ fn begun(edges: &[u16], first: u16) -> (&[u16], u32) {
     edges.strip_prefix(&[first]).map_or((edges, 0), |rest| (rest, 1))
 }
 
+/// How many of the upper bits of a range of addresses, of 2^`bits`, its table takes: so many that hardly any edge lies behind an
+/// element with more edges than a node has, as long as elements are not more than twice the edges.
+fn table_bits(edges: &[u16], bits: u32) -> u32 {
+    let crowded = |taken: u32| -> usize {
+        let shift = bits - taken;
+        let elements = edges.chunk_by(|a, b| a >> shift == b >> shift);
+        elements.map(<[u16]>::len).filter(|&count| count > EDGES).sum()
+    };
+    let is_enough = |taken: u32| crowded(taken) * CROWDED <= edges.len() || edges.len() < 1 << taken;
+    (LEAST_BITS..bits).find(|&taken| is_enough(taken)).unwrap_or(bits)
+}
+
 impl Builder {
-    /// The entry of one block of 65,536 addresses. `base` is the interval of the address before its first.
-    fn block(&mut self, edges: &[u16], base: u32) -> Entry {
-        if edges.len() <= self.without_table {
-            let (edges, more) = begun(edges, 0);
-            return self.tree(edges, base + more);
+    /// The entry of a part of a block, the 2^`bits` addresses from `first` on, with these edges. `base` is the interval of the address
+    /// before its first.
+    fn part(&mut self, edges: &[u16], first: u16, bits: u32, base: u32) -> Entry {
+        let (inside, more) = begun(edges, first);
+        match inside.len() {
+            0 => return Entry(base + more),
+            1..=EDGES => {
+                self.nodes.push(Node::new(base + more, inside));
+                return Entry::node(self.nodes.len() - 1);
+            }
+            _ => {}
         }
-        self.table(edges, base, 8)
-    }
-
-    /// The entry of a range of addresses with these edges, which is divided by eight bits, the lowest of which is bit `shift`.
-    fn table(&mut self, edges: &[u16], base: u32, shift: u32) -> Entry {
-        let table = self.inner.len();
-        self.inner.resize(table + 256, 0);
+        let taken = table_bits(edges, bits);
+        let (shift, table) = (bits - taken, self.tables.len());
+        self.tables.resize(table + (1 << taken), 0);
         let mut at = 0;
-        let range = edges.first().map_or(0, |edge| u32::from(*edge) >> shift & !255);
-        for part in 0..256u32 {
+        for element in 0..1u32 << taken {
+            let begins = u32::from(first) + (element << shift);
             let from = at;
-            while edges.get(at).is_some_and(|&edge| u32::from(edge) >> shift & 255 == part) {
-                at += 1;
-            }
-            let before = base + from as u32;
-            let entry = if shift > 0 && at - from > EDGES {
-                self.table(&edges[from..at], before, 0)
-            } else {
-                let (edges, more) = begun(&edges[from..at], ((range | part) << shift) as u16);
-                self.tree(edges, before + more)
-            };
-            self.inner[table + part as usize] = entry.0;
+            at += edges[at..].partition_point(|&edge| u32::from(edge) < begins + (1 << shift));
+            let entry = self.part(&edges[from..at], begins as u16, shift, base + from as u32);
+            self.tables[table + element as usize] = entry.0;
         }
-        Entry::new(Entry::TABLE, table)
-    }
-
-    /// The entry of a range of addresses with these edges; `base` is the interval of its first.
-    fn tree(&mut self, edges: &[u16], base: u32) -> Entry {
-        if edges.is_empty() {
-            return Entry(base);
-        }
-        let node = self.nodes.len();
-        if edges.len() <= EDGES {
-            self.nodes.push(Node::new(base, edges));
-            return Entry::new(Entry::NODE, node);
-        }
-        // Equal shares, as few as will do; between two lies the edge that separates them, and the share behind it begins with that
-        // edge counted. No share is without an edge, so that entries behind an inner one are never intervals.
-        let shares = (edges.len() + 1).div_ceil(EDGES + 1).min(EDGES + 1);
-        let first = self.inner.len();
-        self.inner.resize(first + shares, 0);
-        self.nodes.push(Node::EMPTY);
-        let from = |share: usize| edges.len() * share / shares;
-        let mut separators = Vec::with_capacity(EDGES);
-        for share in 0..shares {
-            let begins = from(share) + usize::from(share > 0);
-            if share > 0 {
-                separators.push(edges[from(share)]);
-            }
-            self.inner[first + share] = self.tree(&edges[begins..from(share + 1)], base + begins as u32).0;
-        }
-        self.nodes[node] = Node::new(first as u32, &separators);
-        Entry::new(Entry::INNER, node)
+        Entry::table(table, first, shift)
     }
 }
 
 impl Intervals<'_> {
-    /// The entries of sixteen addresses behind all tables.
+    /// The root's entries of sixteen addresses.
     #[inline(always)]
-    pub(super) fn entries<I: Isa>(&self, isa: I, addresses: I::V) -> I::V {
-        let mut entries = isa.words(self.root, isa.shift_right(addresses, 16));
-        for shift in [8, 0] {
+    pub(super) fn roots<I: Isa>(&self, isa: I, addresses: I::V) -> I::V {
+        isa.words(self.root, isa.shift_right(addresses, 16))
+    }
+
+    /// The entries behind all tables, from those of the root.
+    #[inline(always)]
+    pub(super) fn behind_tables<I: Isa>(&self, isa: I, mut entries: I::V, addresses: I::V) -> I::V {
+        let low = isa.and(addresses, isa.splat(0xffff));
+        // Each table is of fewer bits than the one before.
+        for _ in 0..16 {
             let tables = isa.at_least(entries, Entry::TABLE);
             if tables == 0 {
                 break;
             }
-            let byte = isa.and(isa.shift_right(addresses, shift), isa.splat(255));
-            let at = isa.add(isa.and(entries, isa.splat(Entry::NUMBER)), byte);
-            entries = isa.words_where(tables, self.inner, at, entries);
+            let shifts = isa.and(isa.shift_right(entries, Entry::SHIFT), isa.splat(15));
+            let from = isa.shift_left(entries, LEAST_BITS);
+            let at = isa.and(isa.add(from, isa.shift_right_each(low, shifts)), isa.splat(Entry::POSITION));
+            entries = isa.words_where(tables, self.tables, at, entries);
         }
         entries
-    }
-
-    /// The entries behind inner ones, from what their nodes say; in all other lanes that again.
-    #[inline(always)]
-    pub(super) fn inner<I: Isa>(&self, isa: I, lanes: u16, said: I::V) -> I::V {
-        isa.words_where(lanes, self.inner, said, said)
     }
 
     /// The interval of an address. Cost: two loads for most IPv4 addresses.
@@ -300,22 +292,15 @@ impl Intervals<'_> {
         match family {
             Family::V4 => {
                 let address = address as u32;
-                let next = |table: &[u32], at: u32| table.get(at as usize).copied().unwrap_or(0);
-                let mut entry = next(self.root, address >> 16);
-                for shift in [8, 0] {
-                    if entry >= Entry::TABLE {
-                        entry = next(self.inner, (entry & Entry::NUMBER) + (address >> shift & 255));
-                    }
+                let next = |table: &[u32], at: usize| Entry(table.get(at).copied().unwrap_or(0));
+                let mut entry = next(self.root, address as usize >> 16);
+                while entry.0 >= Entry::TABLE {
+                    entry = next(self.tables, entry.position(address));
                 }
-                while entry >= Entry::NODE {
-                    let node = self.nodes.get((entry & Entry::NUMBER) as usize).unwrap_or(&Node::EMPTY);
-                    let found = node.rank(address as u16);
-                    if entry < Entry::INNER {
-                        return found;
-                    }
-                    entry = next(self.inner, found);
+                match self.nodes.get((entry.0 & Entry::NUMBER) as usize) {
+                    Some(node) if entry.0 >= Entry::NODE => node.rank(address as u16),
+                    _ => entry.0,
                 }
-                entry
             }
             Family::V6 => self.v6_interval(address),
         }

@@ -135,6 +135,11 @@ impl Isa for V3 {
     }
 
     #[inline(always)]
+    fn shift_right_each(self, a: Self::V, bits: Self::V) -> Self::V {
+        [self.avx2._mm256_srlv_epi32(a[0], bits[0]), self.avx2._mm256_srlv_epi32(a[1], bits[1])]
+    }
+
+    #[inline(always)]
     fn at_least(self, a: Self::V, least: u32) -> u16 {
         let least = self.avx._mm256_set1_epi32(least as i32);
         let low = self.avx2._mm256_cmpeq_epi32(self.avx2._mm256_max_epu32(a[0], least), a[0]);

@@ -64,6 +64,11 @@ impl Isa for V4 {
     }
 
     #[inline(always)]
+    fn shift_right_each(self, a: __m512i, bits: __m512i) -> __m512i {
+        self.avx512f._mm512_srlv_epi32(a, bits)
+    }
+
+    #[inline(always)]
     fn at_least(self, a: __m512i, least: u32) -> u16 {
         self.avx512f._mm512_cmpge_epu32_mask(a, Isa::splat(self, least))
     }

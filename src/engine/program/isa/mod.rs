@@ -33,6 +33,8 @@ pub(super) trait Isa: Copy {
     fn and(self, a: Self::V, b: Self::V) -> Self::V;
     fn shift_right(self, a: Self::V, bits: u32) -> Self::V;
     fn shift_left(self, a: Self::V, bits: u32) -> Self::V;
+    /// Each lane by its own number of bits, below 32.
+    fn shift_right_each(self, a: Self::V, bits: Self::V) -> Self::V;
     /// Lanes that are at or above a number.
     fn at_least(self, a: Self::V, least: u32) -> u16;
     /// Lanes whose bit of this number, below 32, is set.

@@ -61,6 +61,12 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
+    fn shift_right_each(self, mut a: Array, bits: Array) -> Array {
+        a.iter_mut().zip(bits).for_each(|(a, bits)| *a >>= bits & 31);
+        a
+    }
+
+    #[inline(always)]
     fn at_least(self, a: Array, least: u32) -> u16 {
         a.iter().enumerate().fold(0, |mask, (i, &lane)| mask | u16::from(lane >= least) << i)
     }
