@@ -184,14 +184,20 @@ impl FieldTables<'_> {
         *len = keys.len().min(LANES);
         let groups = &mut groups[..len.div_ceil(WIDTH)];
         searches.iter_mut().for_each(|searches| searches.len = 0);
-        let mut is_wide = false;
+        // By group, the lanes that are IPv6.
+        let mut wide = [0u16; GROUPS];
         let low16 = isa.splat(0xffff);
         let [src_side, dst_side] = searches;
         let [sources, destinations] = &self.addresses;
-        for (g, (keys, group)) in keys.chunks(WIDTH).zip(&mut *groups).enumerate() {
-            let [src, dst, ports, facts] = isa.columns(keys);
+        for (g, ((keys, group), wide)) in keys.chunks(WIDTH).zip(&mut *groups).zip(&mut wide).enumerate() {
+            let [mut src, mut dst, ports, facts] = isa.columns(keys);
             let has_ports = isa.at_least(isa.and(facts, isa.splat(KeyBits::in_word(KeyBits::L4))), 1);
-            is_wide |= isa.at_least(isa.and(facts, isa.splat(KeyBits::in_word(KeyBits::V6))), 1) != 0;
+            *wide = isa.at_least(isa.and(facts, isa.splat(KeyBits::in_word(KeyBits::V6))), 1);
+            if *wide != 0 {
+                // Not to go through tables that say nothing about them.
+                let nothing = isa.splat(0);
+                (src, dst) = (isa.select(*wide, nothing, src), isa.select(*wide, nothing, dst));
+            }
             let without = isa.splat(WITHOUT_PORTS);
             group.0[SPORT] = isa.store(isa.select(has_ports, isa.and(ports, low16), without));
             group.0[DPORT] = isa.store(isa.select(has_ports, isa.shift_right(ports, 16), without));
@@ -223,19 +229,14 @@ impl FieldTables<'_> {
             group.0[SRC] = isa.store(src_side.end(isa, isa.load(&group.0[SRC]), g));
             group.0[DST] = isa.store(dst_side.end(isa, isa.load(&group.0[DST]), g));
         }
-        if is_wide {
-            for (keys, group) in keys.chunks(WIDTH).zip(groups) {
-                for (column, intervals) in [SRC, DST].into_iter().zip(&self.addresses) {
-                    let mut addresses = [0; WIDTH];
-                    for (address, key) in addresses.iter_mut().zip(keys) {
-                        *address = if column == SRC { key.src } else { key.dst };
-                    }
-                    let found = intervals.v6_intervals(&addresses);
-                    let lanes = group.0[column].iter_mut().zip(found).zip(keys);
-                    for ((interval, found), _) in lanes.filter(|(_, key)| key.has(KeyBits::V6)) {
-                        *interval = found;
-                    }
+        for ((keys, group), wide) in keys.chunks(WIDTH).zip(groups).zip(wide).filter(|of| of.1 != 0) {
+            for (column, intervals) in [SRC, DST].into_iter().zip(&self.addresses) {
+                let mut addresses = [0; WIDTH];
+                for (address, key) in addresses.iter_mut().zip(keys) {
+                    *address = if column == SRC { key.src } else { key.dst };
                 }
+                let found = isa.load(&intervals.v6_intervals(isa, &addresses));
+                group.0[column] = isa.store(isa.select(wide, found, isa.load(&group.0[column])));
             }
         }
     }

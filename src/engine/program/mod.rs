@@ -19,6 +19,7 @@ pub mod partition;
 mod partition_tests;
 pub mod places;
 pub mod split;
+mod tree;
 pub mod vectors;
 
 use std::collections::HashMap;

@@ -24,19 +24,15 @@
 //! half of one that holds both, so that the roots of both sides stay in the second cache at any size. A table that is as large as its
 //! edges need leaves few nodes, and these nearly full: of the same edges over 256 elements most have a node of their own.
 //!
-//! IPv6: the upper 64 bits of the edges in a static search tree of nine branches a node (eight keys are one cache line), which has
-//! the same depth for all; then the lower 64 bits of the edges that share the upper ones, which mostly is one.
-
-use std::hint::select_unpredictable;
+//! IPv6: a search tree ([`super::tree`]).
 
 use super::arena::{Line, Table};
-use super::isa::Isa;
+use super::isa::{Isa, Scalar};
+use super::tree::Tree;
 use crate::base::address::Family;
 
 /// Edges of an IPv4 node.
 pub(super) const EDGES: usize = 30;
-/// Keys of an IPv6 node.
-const KEYS: usize = 8;
 /// Bits of the smallest table.
 const LEAST_BITS: u32 = 3;
 /// Share of the edges of a table, one in so many, that may lie behind elements that need a second one.
@@ -107,31 +103,13 @@ impl Entry {
     }
 }
 
-/// Levels of the search tree over the upper halves of IPv6 edges: enough for 2^32 of them.
-const LEVELS: usize = 12;
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Upper {
-    /// Nodes of all levels, the root first, the different upper halves last.
-    keys: Table<[u64; KEYS]>,
-    /// First node of each level.
-    starts: [u32; LEVELS],
-    levels: u32,
-    /// Number of different upper halves.
-    count: u32,
-    /// By upper half: number of its first edge; one more at the end.
-    first: Table<u32>,
-    /// Lower halves of all edges.
-    low: Table<u64>,
-}
-
 /// The intervals of one dimension: where its tables lie.
 #[derive(Clone, Debug)]
 pub struct Partition {
     root: Table<u32>,
     tables: Table<u32>,
     nodes: Table<Node>,
-    upper: Upper,
+    tree: Tree,
     /// Number of the first IPv6 interval.
     v6: u32,
     intervals: u32,
@@ -144,7 +122,7 @@ pub struct Intervals<'t> {
     pub(super) tables: &'t [u32],
     pub(super) nodes: &'t [Node],
     /// Where the tables of IPv6 lie, and in what: they are looked for when they are needed.
-    upper: &'t Upper,
+    tree: &'t Tree,
     lines: &'t [Line],
     v6: u32,
 }
@@ -173,14 +151,14 @@ impl Partition {
             let edges: Vec<u16> = v4[first..at].iter().map(|&edge| edge as u16).collect();
             root.push(builder.part(&edges, 0, 16, first as u32).0);
         }
-        let upper = Upper::new(v6, lines);
+        let tree = Tree::new(v6, lines);
         Partition {
             root: Table::put(lines, &root),
             tables: Table::put(lines, &builder.tables),
             nodes: Table::put(lines, &builder.nodes),
-            upper,
             v6: v6_first,
-            intervals: v6_first + upper.low.len() as u32,
+            intervals: v6_first + 1 + tree.edges(),
+            tree,
         }
     }
 
@@ -191,7 +169,7 @@ impl Partition {
             root: self.root.view(lines),
             tables: self.tables.view(lines),
             nodes: self.nodes.view(lines),
-            upper: &self.upper,
+            tree: &self.tree,
             lines,
             v6: self.v6,
         }
@@ -209,9 +187,7 @@ impl Partition {
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        let upper = &self.upper;
-        let v6 = upper.keys.bytes() + upper.first.bytes() + upper.low.bytes();
-        self.root.bytes() + self.tables.bytes() + self.nodes.bytes() + v6
+        self.root.bytes() + self.tables.bytes() + self.nodes.bytes() + self.tree.bytes()
     }
 }
 
@@ -302,104 +278,20 @@ impl Intervals<'_> {
                     _ => entry.0,
                 }
             }
-            Family::V6 => self.v6_interval(address),
-        }
-    }
-}
-
-impl Upper {
-    fn new(edges: &[u128], lines: &mut Vec<Line>) -> Upper {
-        let mut all: Vec<u128> = Vec::with_capacity(edges.len() + 1);
-        all.push(0);
-        all.extend(edges.iter().copied().filter(|&edge| edge != 0));
-        let mut highs: Vec<u64> = Vec::new();
-        let mut first = Vec::new();
-        for (i, &edge) in all.iter().enumerate() {
-            let high = (edge >> 64) as u64;
-            if highs.last() != Some(&high) {
-                highs.push(high);
-                first.push(i as u32);
+            Family::V6 => {
+                let [interval] = self.v6_intervals(Scalar, &[address]);
+                interval
             }
-        }
-        first.push(all.len() as u32);
-        let line = |keys: &[u64]| {
-            let mut line = [u64::MAX; KEYS];
-            line.iter_mut().zip(keys).for_each(|(lane, key)| *lane = *key);
-            line
-        };
-        // Node `n` of the last level begins with key 8n. A node above separates nine by the smallest key under each but the first.
-        let mut levels: Vec<Vec<[u64; KEYS]>> = vec![highs.chunks(KEYS).map(line).collect()];
-        let mut smallest: Vec<u64> = highs.chunks(KEYS).map(|chunk| chunk[0]).collect();
-        while smallest.len() > 1 {
-            let groups = smallest.chunks(KEYS + 1);
-            levels.push(groups.clone().map(|group| line(&group[1..])).collect());
-            smallest = groups.map(|group| group[0]).collect();
-        }
-        let mut starts = [0; LEVELS];
-        let mut keys = Vec::new();
-        for (start, level) in starts.iter_mut().zip(levels.iter().rev()) {
-            *start = keys.len() as u32;
-            keys.extend_from_slice(level);
-        }
-        let low: Vec<u64> = all.iter().map(|&edge| edge as u64).collect();
-        Upper {
-            keys: Table::put(lines, &keys),
-            starts,
-            levels: levels.len() as u32,
-            count: highs.len() as u32,
-            first: Table::put(lines, &first),
-            low: Table::put(lines, &low),
         }
     }
 }
 
 impl Intervals<'_> {
-    /// The interval of an IPv6 address. Cost: one cache line for each level of nine branches, then one or two.
-    #[inline]
-    pub(super) fn v6_interval(&self, address: u128) -> u32 {
-        let [interval] = self.v6_intervals(&[address]);
-        interval
-    }
-
-    /// The intervals of IPv6 addresses. All of them go through one level before the next, so that their loads are independent, and
-    /// nothing branches on one.
+    /// The intervals of IPv6 addresses. Cost: see [`Tree::counts`].
     #[inline(always)]
-    pub(super) fn v6_intervals<const N: usize>(&self, addresses: &[u128; N]) -> [u32; N] {
-        let Upper { keys, first, low: lows, .. } = *self.upper;
-        let (keys, first_edges, lows) = (keys.view(self.lines), first.view(self.lines), lows.view(self.lines));
-        let levels = self.upper.levels as usize;
-        let (mut places, mut start) = ([0; N], 0);
-        for (level, &first) in self.upper.starts.iter().take(levels).enumerate() {
-            // Places that are not taken hold the highest key of all, which counts only for the highest address of all: its way is
-            // the last one, if need be behind the end.
-            start = first as usize;
-            for (place, address) in places.iter_mut().zip(addresses) {
-                let high = (address >> 64) as u64;
-                let node = (start + *place).min(keys.len().saturating_sub(1));
-                let under: usize =
-                    keys.get(node).map_or(0, |line| line.iter().map(|&key| usize::from(key <= high)).sum());
-                *place = if level + 1 == levels { (node - start) * KEYS + under } else { *place * (KEYS + 1) + under };
-            }
-        }
-        let mut intervals = [0; N];
-        for ((interval, place), &address) in intervals.iter_mut().zip(places).zip(addresses) {
-            let (high, low) = ((address >> 64) as u64, address as u64);
-            let index = place.min(self.upper.count as usize).saturating_sub(1);
-            let key = keys.get(start + index / KEYS).map_or(0, |line| line[index % KEYS]);
-            let first = first_edges.get(index).copied().unwrap_or(0) as usize;
-            let end = first_edges.get(index + 1).copied().unwrap_or(0) as usize;
-            // Behind the upper half that was found, all of its edges are below.
-            let low = select_unpredictable(key == high, low, u64::MAX);
-            let (mut from, mut left) = (first, end.saturating_sub(first));
-            let is_below = |at: usize| lows.get(at).is_some_and(|&edge| edge <= low);
-            while left > 1 {
-                let half = left / 2;
-                from = select_unpredictable(is_below(from + half - 1), from + half, from);
-                left -= half;
-            }
-            let count = from + usize::from((left == 1) & is_below(from));
-            *interval = self.v6 + count.saturating_sub(1) as u32;
-        }
+    pub(super) fn v6_intervals<I: Isa, const N: usize>(&self, isa: I, addresses: &[u128; N]) -> [u32; N] {
+        let mut intervals = self.tree.counts(isa, self.lines, addresses);
+        intervals.iter_mut().for_each(|interval| *interval += self.v6);
         intervals
     }
 }

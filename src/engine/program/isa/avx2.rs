@@ -234,6 +234,15 @@ impl Isa for V3 {
     }
 
     #[inline(always)]
+    fn at_most(self, numbers: &[i64; 8], other: i64) -> u32 {
+        let [low, high]: [__m256i; 2] = cast(*numbers);
+        let other = self.avx._mm256_set1_epi64x(other);
+        let low = self.avx._mm256_castsi256_pd(self.avx2._mm256_cmpgt_epi64(low, other));
+        let high = self.avx._mm256_castsi256_pd(self.avx2._mm256_cmpgt_epi64(high, other));
+        (self.avx._mm256_movemask_pd(low) | self.avx._mm256_movemask_pd(high) << 4) as u32 ^ 0xff
+    }
+
+    #[inline(always)]
     fn interleave(self, low: Self::V, high: Self::V, to: &mut [u64; WIDTH]) {
         for ((to, low), high) in to.as_chunks_mut::<EIGHT>().0.iter_mut().zip(low).zip(high) {
             // The instruction works on halves of 128 bits; these change places behind it.

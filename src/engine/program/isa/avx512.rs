@@ -149,6 +149,11 @@ impl Isa for V4 {
     }
 
     #[inline(always)]
+    fn at_most(self, numbers: &[i64; 8], other: i64) -> u32 {
+        u32::from(self.avx512f._mm512_cmple_epi64_mask(cast(*numbers), self.avx512f._mm512_set1_epi64(other)))
+    }
+
+    #[inline(always)]
     fn interleave(self, low: __m512i, high: __m512i, to: &mut [u64; WIDTH]) {
         let isa = self.avx512f;
         let halves = [isa._mm512_castsi512_si256(low), isa._mm512_extracti64x4_epi64::<1>(low)];

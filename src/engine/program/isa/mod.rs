@@ -60,6 +60,8 @@ pub(super) trait Isa: Copy {
     fn ranks(self, nodes: &[Node], lows: &[u32], numbers: &mut [u32]);
     /// The first record of a leaf that holds a packet (see [`super::leaf`]); [`RECORDS`] if none does.
     fn first_record(self, leaf: &Leaf, packet: u64) -> usize;
+    /// Which of eight numbers are at or below another one, a bit for each.
+    fn at_most(self, numbers: &[i64; 8], other: i64) -> u32;
     /// Numbers of 64 bits from their halves.
     fn interleave(self, low: Self::V, high: Self::V, to: &mut [u64; WIDTH]);
 }

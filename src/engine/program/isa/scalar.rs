@@ -128,6 +128,11 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
+    fn at_most(self, numbers: &[i64; 8], other: i64) -> u32 {
+        numbers.iter().enumerate().fold(0, |mask, (i, &number)| mask | u32::from(number <= other) << i)
+    }
+
+    #[inline(always)]
     fn interleave(self, low: Array, high: Array, to: &mut [u64; WIDTH]) {
         to.iter_mut().zip(low).zip(high).for_each(|((to, low), high)| *to = u64::from(low) | u64::from(high) << 32);
     }
