@@ -7,9 +7,7 @@ use crate::base::wide::{LANES, Level};
 use crate::engine::decision::{Decision, FlowState, Reason, Stage, Verdict};
 use crate::engine::flow::Packets;
 use crate::engine::flow::key::mix;
-use crate::packet::{
-    Arrival, Arrivals, Columns, FEW, Key, KeyBits, Options, Parsed, Rows, Tuple, parse, parse_sixteen,
-};
+use crate::packet::{Arrival, Arrivals, Columns, Key, KeyBits, Options, Parsed, Rows, Tuple, parse, parse_sixteen};
 
 /// Packets in a full batch.
 pub const BATCH: usize = 64;
@@ -113,7 +111,7 @@ impl Batch {
     /// Parses frames into the next rows, as many as there is room for; the fastest in whole sixteens.
     #[inline]
     pub fn extend(&mut self, frames: &[Arrival<'_>], options: &Options) {
-        if self.count + frames.len() > FEW {
+        if self.level.pays_for(self.count + frames.len()) {
             return self.extend_by_sixteen(frames, options);
         }
         for frame in frames {
@@ -162,7 +160,7 @@ impl Batch {
     /// Completes the columns.
     #[inline]
     pub(super) fn complete(&mut self) {
-        if !self.has_columns && self.count > FEW && self.level.is_wide() {
+        if !self.has_columns && self.level.pays_for(self.count) {
             self.fill_columns();
         }
     }
@@ -175,11 +173,14 @@ impl Batch {
         self.has_columns = true;
     }
 
-    /// What the flow table looks at. There are no columns if the packets are few, or the processor cannot work on so many at once.
+    /// What the flow table looks at. There are no columns if working on sixteen at once does not pay ([`Level::pays_for`]).
     #[inline]
     pub(super) fn packets(&self) -> Packets<'_> {
-        let is_wide = self.has_columns && self.count > FEW && self.level.is_wide();
-        let (level, columns) = if is_wide { (self.level, &self.columns[..]) } else { (Level::Scalar, &[][..]) };
+        let (level, columns) = if self.has_columns && self.level.pays_for(self.count) {
+            (self.level, &self.columns[..])
+        } else {
+            (Level::Scalar, &[][..])
+        };
         Packets { level, keys: &self.keys[..], columns, times: &self.times[..], lengths: &self.lengths[..] }
     }
 

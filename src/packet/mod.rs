@@ -28,7 +28,5 @@ pub use build::{FragmentSpec, PacketSpec, build};
 pub use checksum::internet_checksum;
 pub use columns::Columns;
 pub use key::{Key, KeyBits, Tuple};
-pub use parse::{
-    Arrival, Arrivals, FEW, Fault, Findings, Options, Parsed, PassList, Passed, Rows, parse, parse_sixteen,
-};
+pub use parse::{Arrival, Arrivals, Fault, Findings, Options, Parsed, PassList, Passed, Rows, parse, parse_sixteen};
 pub use partial::complete_partial;

@@ -171,9 +171,6 @@ pub struct Rows<'a> {
     pub columns: &'a mut Columns,
 }
 
-/// So few frames are parsed faster by [`parse()`] each.
-pub const FEW: usize = 5;
-
 /// Parses up to sixteen frames, each as [`parse()`] does. Rows behind the last frame mean nothing afterwards. Cost: the plain ones are
 /// parsed at once where kernels run; the others O(headers) each.
 #[inline]

@@ -5,10 +5,10 @@ use crate::base::address::Direction;
 use crate::base::id::WorkerId;
 use crate::base::prefetch::prefetch;
 use crate::base::time::Now;
-use crate::base::wide::LANES;
+use crate::base::wide::{FEW, LANES};
 use crate::engine::{Decision, Verdict};
 use crate::io::{BURST, Frames, Port};
-use crate::packet::{Arrival, FEW, complete_partial};
+use crate::packet::{Arrival, complete_partial};
 use crate::worker::exchange::Exchange;
 use crate::worker::judge::Judge;
 

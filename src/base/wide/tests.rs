@@ -223,3 +223,16 @@ fn a_processor_without_vectors_runs_no_kernel() {
     assert_eq!(Level::all().first().map(|level| level.name()), Some("scalar"));
     assert_eq!(Level::all().last().map(|level| level.name()), Some(Level::best().name()));
 }
+
+#[test]
+fn two_vectors_pay_only_where_hardly_a_lane_stays_empty() {
+    for level in Level::all() {
+        let pays: Vec<usize> = (0..=64).filter(|&count| level.pays_for(count)).collect();
+        let expected: Vec<usize> = match level {
+            Level::Scalar => Vec::new(),
+            Level::Avx2(_) => (14..=16).chain(27..=32).chain(40..=48).chain(54..=64).collect(),
+            Level::Avx512(_) => (FEW + 1..=64).collect(),
+        };
+        assert_eq!(pays, expected, "{}", level.name());
+    }
+}

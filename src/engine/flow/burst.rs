@@ -17,7 +17,7 @@ use crate::base::wide::{LANES, Level};
 use crate::engine::batch::BATCH;
 use crate::engine::counters::Tally;
 use crate::engine::decision::Reason;
-use crate::packet::{Columns, FEW, Key, KeyBits, Tuple};
+use crate::packet::{Columns, Key, KeyBits, Tuple};
 
 /// Groups of packets that are worked on at once.
 pub(super) const GROUPS: usize = BATCH / LANES;
@@ -311,7 +311,7 @@ impl Flows {
         let (mut at, mut tallies) = (first, [Tally::default(); 2]);
         while at < count {
             let mut end = count;
-            if count - at > FEW
+            if packets.level.pays_for(count - at)
                 && let Some((left, passed)) = self.pass_at_once(at, count, probes, packets, *now, needs_memory)
             {
                 tallies.iter_mut().zip(passed.tallies).for_each(|(sum, tally)| sum.add(tally));
