@@ -12,6 +12,8 @@ use crate::packet::Key;
 
 /// Long lists that are asked ahead in one burst; others are asked for each packet.
 const LISTS: usize = 4;
+/// So few packets ask faster each by itself.
+const FEW: usize = 2;
 /// In place of a lane: none.
 const NO_LANE: u8 = u8::MAX;
 
@@ -117,7 +119,11 @@ impl Ahead {
                 count += 1;
             }
         }
-        classifier.headers(self.keys.get(..count).unwrap_or(&[]), &mut self.headers);
+        if count > FEW {
+            classifier.headers(self.keys.get(..count).unwrap_or(&[]), &mut self.headers);
+        } else {
+            self.lanes = [NO_LANE; BATCH];
+        }
     }
 }
 

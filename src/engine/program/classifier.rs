@@ -168,9 +168,7 @@ impl Classifier {
         if from == 0
             && let Some(split) = self.split(scope)
         {
-            let mut found = Found::default();
-            self.ask(split, &[header.group()], &mut found);
-            let [[found, ..], ..] = found.entries;
+            let found = split.first_alone(&self.memory, &header);
             return (found != NONE).then_some(found);
         }
         self.vectors.first(header, scope, from)

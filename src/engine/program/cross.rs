@@ -80,6 +80,29 @@ impl Cross {
 }
 
 impl CrossTables<'_> {
+    /// The entry for one header whose addresses are of these classes.
+    #[inline]
+    pub(super) fn first_alone(&self, [src, dst]: [u32; 2], transport: [u32; 3]) -> u32 {
+        let word = |table: &[u32], at: u32| table.get(at as usize).copied().unwrap_or(0);
+        let half = |table: &[u16], at: u32| table.get(at as usize).map_or(0, |&half| u32::from(half));
+        let mut at = 0u32;
+        for ((class, factor), offsets) in transport.into_iter().zip(self.factors).zip(self.offsets) {
+            let offset = if self.offsets[0].is_empty() { class.wrapping_mul(factor) } else { word(offsets, class) };
+            at = at.wrapping_add(offset);
+        }
+        let ports = half(self.ports, at);
+        let row = word(self.pairs, src.wrapping_mul(self.width).wrapping_add(dst));
+        let answer = if self.chunks.is_empty() {
+            row.wrapping_add(ports)
+        } else {
+            let chunk = word(self.chunks, row.wrapping_add(ports >> (self.shift & 31)));
+            chunk.wrapping_add(ports & ((1 << (self.shift & 31)) - 1))
+        };
+        let answer = half(self.answers, answer);
+        // None is one below 0, which is NONE.
+        if self.ids.is_empty() { answer.wrapping_sub(1) } else { word(self.ids, answer) }
+    }
+
     /// The classes of ports and protocol of sixteen headers.
     #[inline(always)]
     pub(super) fn port_classes<I: Isa>(&self, isa: I, group: &Group) -> I::V {

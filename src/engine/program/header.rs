@@ -67,12 +67,13 @@ impl Header {
         [self.0[CLASSES], self.0[CLASSES + 1], self.0[CLASSES + 2]]
     }
 
-    /// A group with this header in its first lane.
+    /// Ports and protocol as leaves compare them, with room for the interval of an address below: source port << 16, destination
+    /// port << 32, kind << 48 (see [`super::leaf`]).
     #[inline(always)]
-    pub(super) fn group(&self) -> Group {
-        let mut group = Group::default();
-        group.0.iter_mut().zip(self.0).for_each(|(column, field)| column[0] = field);
-        group
+    pub(super) const fn transport(&self) -> u64 {
+        // Above 16 bits a source port says that there is none.
+        let kind = self.0[PROTOCOL] << 1 | self.0[SPORT] >> 16;
+        (self.0[SPORT] as u64 & 0xffff) << 16 | (self.0[DPORT] as u64 & 0xffff) << 32 | (kind as u64 & 0xffff) << 48
     }
 }
 

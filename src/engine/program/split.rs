@@ -24,8 +24,8 @@ use std::hint::select_unpredictable;
 
 use super::arena::{Line, Table};
 use super::cross::Cross;
-use super::header::{DPORT, DST, Group, LANES, PROTOCOL, SPORT, SRC};
-use super::isa::{Isa, WIDTH};
+use super::header::{DPORT, DST, Group, Header, LANES, PROTOCOL, SPORT, SRC};
+use super::isa::{Isa, Scalar, WIDTH};
 use super::leaf::{Leaf, Leaves, RECORDS};
 use crate::base::prefetch::prefetch;
 
@@ -115,6 +115,17 @@ impl Side {
         let shift = PART_SHIFT + PARTS.ilog2() - self.part_bits.ilog2();
         let parts = isa.shift_right(isa.multiply(others, self.scale), shift);
         listed & isa.has_bit(words, isa.add(parts, isa.splat(self.leaf_bits)))
+    }
+
+    /// The first leaf of the list of one packet, if it has one that may hold it; and its class.
+    #[inline]
+    fn alone(&self, lines: &[Line], interval: u32, other: u32) -> (Option<u32>, u32) {
+        let word = self.words.view(lines).get(interval as usize).copied().unwrap_or(0);
+        let shift = PART_SHIFT + PARTS.ilog2() - self.part_bits.max(1).ilog2();
+        let part = other.wrapping_mul(self.scale) >> (shift & 31);
+        let may_hold = self.part_bits == 0 || word >> ((part + self.leaf_bits) & 31) & 1 == 1;
+        let class = word.checked_shr(self.leaf_bits + self.part_bits).unwrap_or(0);
+        ((word & mask(self.leaf_bits)).checked_sub(1).filter(|_| may_hold), class)
     }
 
     /// Classes of sixteen packets by their words.
@@ -307,6 +318,34 @@ impl Split {
                 lists.round::<I, false>(isa, leaves, found);
             }
         }
+    }
+
+    /// The first entry for one header, where there are not enough of them to fill vectors. Cost: its loads, one after the other.
+    #[inline]
+    pub(super) fn first_alone(&self, lines: &[Line], header: &Header) -> u32 {
+        let (src, dst) = (header.src(), header.dst());
+        let [(sources, src_class), (destinations, dst_class)] =
+            [self.sides[0].alone(lines, src, dst), self.sides[1].alone(lines, dst, src)];
+        let mut found = self.cross.view(lines).first_alone([src_class, dst_class], header.classes());
+        let leaves = self.leaves.view(lines);
+        let packet = header.transport();
+        for (list, other) in [(sources, dst), (destinations, src)] {
+            let rest = list.and_then(|first| leaves.get(first as usize..)).unwrap_or(&[]);
+            for leaf in rest {
+                let address = if self.is_wide { leaf.address(other) } else { u64::from(other) };
+                let record = Scalar.first_record(leaf, packet | address);
+                if record < RECORDS {
+                    found = found.min(leaf.id(record));
+                    break;
+                }
+                let goes_on =
+                    if self.is_wide { leaf.goes_on_below::<true>(found) } else { leaf.goes_on_below::<false>(found) };
+                if !goes_on {
+                    break;
+                }
+            }
+        }
+        found
     }
 
     /// Records on all lists.
