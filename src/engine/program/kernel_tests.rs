@@ -149,7 +149,11 @@ fn every_way() -> Edges {
         let far = block(0x0b00 + n, 5, 5_000, 13);
         far.chain(block(0x0b00 + n, first, 64, 1)).chain(block(0x0b00 + n, first & 0xf000, 300, 3))
     });
-    let v6 = (1..40u128).map(|n| (n << 64) + n % 3).collect();
+    // Networks with one edge, with as many as are compared at once, and with more; the highest addresses.
+    let hosts = |net: u128, count: u128, step: u128| (0..count).map(move |n| (net << 64) + n * step);
+    let crowds_v6 =
+        hosts(41, 7, 1).chain(hosts(42, 8, 3)).chain(hosts(43, 9, 1 << 60)).chain(hosts(1 << 63, 40, 1 << 58));
+    let v6 = (1..40u128).map(|n| (n << 64) + n % 3).chain(crowds_v6).chain([u128::MAX - 1, u128::MAX]).collect();
     Edges::new(nodes.chain(tables).chain(crowds).chain(heaps).chain([0, 1, u32::MAX]).collect(), v6)
 }
 
@@ -173,7 +177,7 @@ fn every_way_to_an_interval_is_found_whatever_the_other_lanes_need() {
     assert_eq!(pools.len(), 6, "{:?}", pools.keys());
     let built = classifier(lines, addresses, Vec::new());
     let v4: Vec<u128> = pools.values().flatten().copied().collect();
-    pools.insert("IPv6", edges.v6.iter().flat_map(|edge| [edge - 1, *edge, edge + 1]).collect());
+    pools.insert("IPv6", edges.v6.iter().flat_map(|edge| [edge - 1, *edge, edge.saturating_add(1)]).collect());
     let all: Vec<Key> = v4.iter().map(|&src| key(Family::V4, src, *dice.pick(&v4))).collect();
     check_intervals("all edges", [&edges; 2], &built, &all, &[LANES, 17]);
 

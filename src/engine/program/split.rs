@@ -147,6 +147,7 @@ const AHEAD: usize = 24;
 /// Places for them, of which sixteen are written at once.
 const PLACES: usize = LISTS + 2 * WIDTH;
 
+const _: () = assert!(LISTS + AHEAD <= PLACES);
 const _: () = assert!((Leaves::MOST as u64 + 1) * LISTS as u64 <= 1 << 32);
 
 /// The lists that go on, one behind the other, and what the packets of the burst are compared with.

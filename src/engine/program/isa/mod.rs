@@ -1,8 +1,9 @@
 //! Sixteen numbers in, sixteen out: the operations of a look-up, for each kind of processor.
 //!
 //! The kernels ([`super::header`], [`super::split`]) are written once over these operations and compiled for each level; which one
-//! runs is chosen once, by what the processor says it can do ([`crate::base::wide::Level`]). All levels give the same answers. What differs is how
-//! loads begin (one instruction for sixteen or eight, or one each), how lanes are packed, and how nodes and leaves are compared.
+//! runs is chosen once, by what the processor says it can do ([`crate::base::wide::Level`]). All levels give the same answers. What
+//! differs is how loads begin (one instruction for sixteen or eight, or one each), how lanes are packed, and how nodes and leaves are
+//! compared.
 
 mod avx2;
 mod avx512;
