@@ -250,10 +250,14 @@ impl Numbering {
         Numbering { starts, count }
     }
 
-    /// The class of each number below `universe`.
-    pub fn table(&self, universe: u32) -> impl Iterator<Item = u32> + '_ {
+    /// What `of` says of the class of each number below `universe`; there is room for one element behind them.
+    pub fn table<T: Clone>(&self, universe: u32, of: impl Fn(u32) -> T) -> Vec<T> {
+        let mut table = Vec::with_capacity(universe as usize + 1);
         let ends = self.starts.iter().skip(1).map(|next| next.0).chain([universe]);
-        self.starts.iter().zip(ends).flat_map(|(&(start, class), end)| (start..end).map(move |_| class))
+        for (&(_, class), end) in self.starts.iter().zip(ends) {
+            table.resize(end as usize, of(class));
+        }
+        table
     }
 
     /// The class of a number. Cost: a binary search.

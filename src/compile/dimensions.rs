@@ -196,7 +196,11 @@ fn dimensions(matches: &[Match], lines: &mut Vec<Line>) -> Result<(Fields, Dimen
     // Without a table all is of class 0.
     let mut table = |classes: &Numbering, universe: u32| match classes.count {
         1 => Table::default(),
-        _ => Table::put(lines, &classes.table(universe).map(|class| class as u16).chain([0]).collect::<Vec<u16>>()),
+        _ => {
+            let mut numbers = classes.table(universe, |class| class as u16);
+            numbers.push(0);
+            Table::put(lines, &numbers)
+        }
     };
     let fields = Fields {
         addresses: [sources, destinations],
@@ -279,7 +283,7 @@ fn vectors(dims: &Dimensions, scopes: &[Scope], is_found: impl Fn(&Scope) -> boo
         let named = sets.named().filter(|(set, _)| !having.words[*set as usize].is_empty());
         left = left.checked_sub(sets.universe as usize * 4)?;
         let (dimension, starts) = having.dimension(count, named, &mut left)?;
-        Some((Numbering::new(starts).table(sets.universe).collect::<Vec<u32>>(), dimension))
+        Some((Numbering::new(starts).table(sets.universe, |class| class), dimension))
     };
     let ((src_rows, src), (dst_rows, dst)) = (address(&dims.src)?, address(&dims.dst)?);
     // The classes of ports and protocol are those of the header: cut by all sets, in the same order, they get the same numbers.

@@ -504,7 +504,7 @@ fn file(
     }
     let mut sides = Vec::with_capacity(sets.universe as usize);
     let mut at = 0;
-    for (interval, class) in classes.numbers.table(sets.universe).enumerate() {
+    for (interval, class) in classes.numbers.table(sets.universe, |class| class).into_iter().enumerate() {
         while cross.get(at + 1).is_some_and(|next| next.0 as usize <= interval) {
             at += 1;
         }

@@ -141,16 +141,16 @@ impl Partition {
         let v4 = v4.strip_prefix(&[0]).unwrap_or(v4);
         let v6_first = v4.len() as u32 + 1;
         let mut builder = Builder::default();
+        // Blocks without edges lie in the interval of the address before them.
         let mut root = Vec::with_capacity(1 << 16);
-        let mut at = 0;
-        for block in 0..=u16::MAX {
-            let first = at;
-            while v4.get(at).is_some_and(|edge| edge >> 16 == u32::from(block)) {
-                at += 1;
-            }
-            let edges: Vec<u16> = v4[first..at].iter().map(|&edge| edge as u16).collect();
-            root.push(builder.part(&edges, 0, 16, first as u32).0);
+        let mut behind = 0;
+        for edges in v4.chunk_by(|a, b| a >> 16 == b >> 16) {
+            root.resize((edges[0] >> 16) as usize, behind);
+            let low: Vec<u16> = edges.iter().map(|&edge| edge as u16).collect();
+            root.push(builder.part(&low, 0, 16, behind).0);
+            behind += edges.len() as u32;
         }
+        root.resize(1 << 16, behind);
         let tree = Tree::new(v6, lines);
         Partition {
             root: Table::put(lines, &root),
