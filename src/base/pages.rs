@@ -73,7 +73,20 @@ impl<T> Pages<T> {
         matches!(self.memory, Memory::Mapped { is_advised: true, .. })
     }
 
+    /// Elements. Cheaper than through the slice.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Bytes of the elements.
+    #[inline]
     pub fn bytes(&self) -> usize {
         self.len * size_of::<T>()
     }

@@ -213,6 +213,12 @@ impl Decision {
         Decision(self.0 & !(u32::MAX as u64) | rule.0 as u64)
     }
 
+    /// The same decision where the flow table said this.
+    #[inline]
+    pub const fn in_flow(self, flow: FlowState) -> Decision {
+        Decision(self.0 & !(0xf << Decision::FLOW) | (flow as u64) << Decision::FLOW)
+    }
+
     /// The same decision after this many Log actions.
     #[inline]
     pub const fn after_logs(self, logs: u8) -> Decision {
@@ -292,6 +298,7 @@ mod tests {
                     assert_eq!((decision.rule(), decision.logs()), (RuleId(7), 3));
                     assert_eq!((bare.rule(), bare.logs()), (RuleId::NONE, 0));
                     assert_eq!(decision.by(RuleId::NONE).after_logs(0), bare);
+                    assert_eq!(Decision::new(verdict, reason, stage, FlowState::New).in_flow(flow), bare);
                 }
             }
         }

@@ -4,13 +4,13 @@
 //! rules); a new packet walks all stages; an invalid one stops at the first stateful layer that governs it.
 //! Every stage asks its list by `Walk::ask`; the first that denies ends the walk (GW-10).
 
-use crate::base::address::Direction;
+use crate::base::address::{Direction, Family};
 use crate::base::id::RuleId;
 use crate::base::site::DefaultVerdict;
 use crate::engine::ahead::{Located, LookUps};
 use crate::engine::decision::{Decision, FlowState, Reason, Stage, Verdict};
 use crate::engine::program::classifier::NONE;
-use crate::engine::program::{Effect, EndpointScopes, Place, Program, ServiceKey, ServiceView, StandIn};
+use crate::engine::program::{Backend, Effect, EndpointScopes, Place, Program, ServiceKey, ServiceView, StandIn};
 use crate::engine::trace::{Event, Subject, Trace};
 use crate::packet::{Key, KeyBits};
 
@@ -66,8 +66,10 @@ enum Answer {
 #[derive(Clone, Copy)]
 struct Tally {
     logs: u8,
-    named: Option<(RuleId, Reason, Stage)>,
-    unnamed: Option<(Reason, Stage)>,
+    /// What is said for the packet so far: the last rule that allowed, else how the last stage ended that let it pass.
+    allows: Option<Decision>,
+    /// A rule said it.
+    is_named: bool,
     governed: bool,
 }
 
@@ -86,12 +88,8 @@ impl<T: Trace, L: LookUps> Walk<'_, '_, T, L> {
         Decision::new(Verdict::Deny, reason, stage, self.flow).by(rule).after_logs(self.tally.logs)
     }
 
-    /// Asks one list. A scope that does not exist is undecided without a trace.
-    #[inline]
+    /// Asks one list.
     fn ask(&mut self, stage: Stage, subject: Subject, scope: u32) -> Answer {
-        if scope == NONE {
-            return Answer::Undecided;
-        }
         let mut from = 0;
         loop {
             let classifier = &self.program.classifier;
@@ -112,7 +110,8 @@ impl<T: Trace, L: LookUps> Walk<'_, '_, T, L> {
             let deny = if stage == Stage::Acl { Reason::AclDeny } else { Reason::PolicyDeny };
             match entry.effect {
                 Effect::Allow => {
-                    self.tally.named = Some((entry.rule, allow, stage));
+                    let decision = Decision::new(Verdict::Allow, allow, stage, FlowState::None).by(entry.rule);
+                    (self.tally.allows, self.tally.is_named) = (Some(decision), true);
                     return Answer::Allowed;
                 }
                 Effect::Deny => return Answer::Denied(self.deny(deny, stage, entry.rule)),
@@ -137,7 +136,9 @@ impl<T: Trace, L: LookUps> Walk<'_, '_, T, L> {
 
     #[inline]
     fn accept(&mut self, reason: Reason, stage: Stage) -> Answer {
-        self.tally.unnamed = Some((reason, stage));
+        if !self.tally.is_named {
+            self.tally.allows = Some(Decision::new(Verdict::Allow, reason, stage, FlowState::None));
+        }
         Answer::Accepted
     }
 
@@ -151,9 +152,13 @@ impl<T: Trace, L: LookUps> Walk<'_, '_, T, L> {
         self.must(Stage::Acl, Subject::Acl, scope).map(|_| ())
     }
 
-    /// Asks a list whose denial ends the walk; tells whether a rule allowed.
-    #[inline]
+    /// Asks a list whose denial ends the walk; tells whether a rule allowed. A scope that does not exist, as most do not, is undecided
+    /// without a trace.
+    #[inline(always)]
     fn must(&mut self, stage: Stage, subject: Subject, scope: u32) -> Result<bool, Decision> {
+        if scope == NONE {
+            return Ok(false);
+        }
         match self.ask(stage, subject, scope) {
             Answer::Denied(decision) => Err(decision),
             answer => Ok(answer == Answer::Allowed),
@@ -165,26 +170,38 @@ impl<T: Trace, L: LookUps> Walk<'_, '_, T, L> {
         self.deny(Reason::InvalidState, Stage::Flow, RuleId::NONE)
     }
 
-    /// The decision when no layer denied: the last named rule that allowed, else the last unnamed outcome, else the default.
+    /// The decision when no layer denied: what was said for the packet, else the default.
+    #[inline]
     fn allowed(&self) -> Decision {
         let tally = self.tally;
-        let (verdict, rule, reason, stage) = match (tally.named, tally.unnamed) {
-            (Some((rule, reason, stage)), _) => (Verdict::Allow, rule, reason, stage),
-            (None, Some((reason, stage))) => (Verdict::Allow, RuleId::NONE, reason, stage),
-            (None, None) if tally.governed || self.program.default == DefaultVerdict::Allow => {
-                (Verdict::Allow, RuleId::NONE, Reason::DefaultAllow, Stage::Default)
+        let by_default = || {
+            if tally.governed || self.program.default == DefaultVerdict::Allow {
+                Decision::new(Verdict::Allow, Reason::DefaultAllow, Stage::Default, FlowState::None)
+            } else {
+                Decision::new(Verdict::Deny, Reason::DefaultDeny, Stage::Default, FlowState::None)
             }
-            (None, None) => (Verdict::Deny, RuleId::NONE, Reason::DefaultDeny, Stage::Default),
         };
-        Decision::new(verdict, reason, stage, self.flow).by(rule).after_logs(tally.logs)
+        tally.allows.unwrap_or_else(by_default).in_flow(self.flow).after_logs(tally.logs)
     }
 }
 
-/// A governing endpoint on the way of one packet.
+/// The stages of an endpoint that is not there: nothing is asked.
+const NO_SCOPES: EndpointScopes = EndpointScopes {
+    untracked_in: NONE,
+    untracked_out: NONE,
+    prednat: NONE,
+    normal_in: NONE,
+    normal_out: NONE,
+    forward_in: NONE,
+    forward_out: NONE,
+};
+
+/// A governing endpoint on the way of one packet, or none.
 #[derive(Clone, Copy)]
 struct Governor<'p> {
     index: u32,
     scopes: &'p EndpointScopes,
+    is_there: bool,
     /// Untracked or preDNAT rules allowed: its later stages are skipped.
     skips: bool,
     /// It allowed untracked.
@@ -192,15 +209,20 @@ struct Governor<'p> {
 }
 
 impl<'p> Governor<'p> {
-    fn new(program: &'p Program, index: Option<u32>) -> Option<Governor<'p>> {
-        let index = index?;
-        Some(Governor { index, scopes: program.endpoint(index)?, skips: false, is_untracked: false })
+    #[inline(always)]
+    fn new(program: &'p Program, index: Option<u32>) -> Governor<'p> {
+        let index = index.unwrap_or(NONE);
+        let scopes = program.endpoint(index);
+        let is_there = scopes.is_some();
+        Governor { index, scopes: scopes.unwrap_or(&NO_SCOPES), is_there, skips: false, is_untracked: false }
     }
 
+    #[inline(always)]
     fn subject(&self) -> Subject {
         Subject::Endpoint(self.index)
     }
 
+    #[inline(always)]
     fn ask_untracked<T: Trace, L: LookUps>(
         &mut self,
         walk: &mut Walk<'_, '_, T, L>,
@@ -211,6 +233,7 @@ impl<'p> Governor<'p> {
         Ok(())
     }
 
+    #[inline(always)]
     fn ask_prednat<T: Trace, L: LookUps>(&mut self, walk: &mut Walk<'_, '_, T, L>) -> Result<(), Decision> {
         if !self.skips {
             self.skips = walk.must(Stage::PreDnat, self.subject(), self.scopes.prednat)?;
@@ -218,6 +241,7 @@ impl<'p> Governor<'p> {
         Ok(())
     }
 
+    #[inline(always)]
     fn ask_host<T: Trace, L: LookUps>(
         &self,
         walk: &mut Walk<'_, '_, T, L>,
@@ -226,6 +250,22 @@ impl<'p> Governor<'p> {
     ) -> Result<(), Decision> {
         if self.skips { Ok(()) } else { walk.must(stage, self.subject(), scope).map(|_| ()) }
     }
+
+    /// Whether it lets the packet be untracked, as far as it has a say.
+    fn lets_untracked(&self) -> bool {
+        self.is_untracked || !self.is_there
+    }
+}
+
+/// The stand-in of a place, and whether it stands in for a segment.
+#[inline(always)]
+fn stand_in<'p>(program: &'p Program, place: &Place) -> (Governor<'p>, bool) {
+    let (index, is_segment) = match place.stand_in {
+        StandIn::None => (None, false),
+        StandIn::Own(index) => (Some(index), false),
+        StandIn::Segment(index) => (Some(index), true),
+    };
+    (Governor::new(program, index), is_segment)
 }
 
 /// Judges one packet. `header` is that of its key, `standing` what the flow table says, `ahead` answers for long lists; nothing is
@@ -247,7 +287,7 @@ pub fn judge<T: Trace, L: LookUps>(
         Standing::Related => FlowState::Related,
         Standing::Invalid => FlowState::None,
     };
-    let tally = Tally { logs: 0, named: None, unnamed: None, governed: false };
+    let tally = Tally { logs: 0, allows: None, is_named: false, governed: false };
     let mut walk = Walk { program, header, ahead, flow, tally, trace };
     let result = match key.direction() {
         Direction::Inbound => inbound(&mut walk, key, standing),
@@ -301,24 +341,16 @@ fn inbound<T: Trace, L: LookUps>(
     }
 
     let mut own = Governor::new(program, program.uplink);
-    let (stand_in, is_segment) = match local.stand_in {
-        StandIn::None => (None, false),
-        StandIn::Own(index) => (Some(index), false),
-        StandIn::Segment(index) => (Some(index), true),
-    };
-    let mut stand_in = Governor::new(program, stand_in);
-    for governor in [&mut own, &mut stand_in].into_iter().flatten() {
-        let scope = governor.scopes.untracked_in;
-        governor.ask_untracked(walk, scope)?;
-    }
+    let (mut stand_in, is_segment) = stand_in(program, local);
+    own.ask_untracked(walk, own.scopes.untracked_in)?;
+    stand_in.ask_untracked(walk, stand_in.scopes.untracked_in)?;
     if by_flow {
         return Ok(by_state(walk, standing));
     }
-    let governors = [&own, &stand_in];
-    let has_governor = governors.iter().any(|g| g.is_some());
-    let is_untracked = has_governor && governors.iter().all(|g| g.as_ref().is_none_or(|g| g.is_untracked));
+    let has_governor = own.is_there || stand_in.is_there;
+    let is_untracked = has_governor && own.lets_untracked() && stand_in.lets_untracked();
     let leaving = Governor::new(program, program.downlink);
-    walk.tally.governed = has_governor || leaving.is_some() || local.acl != [NONE; 2] || local.groups != [NONE; 2];
+    walk.tally.governed = has_governor || leaving.is_there || local.acl != [NONE; 2] || local.groups != [NONE; 2];
     if is_untracked {
         walk.flow = FlowState::Untracked;
     }
@@ -329,14 +361,13 @@ fn inbound<T: Trace, L: LookUps>(
         let backends = view.map_or(&[][..], |v| backends(program, v));
         let pod_governs =
             if backends.is_empty() { is_pod(key.dst) } else { backends.iter().any(|b| is_pod(b.address)) };
-        if has_governor || leaving.is_some() || pod_governs {
+        if has_governor || leaving.is_there || pod_governs {
             return Err(walk.invalid());
         }
     }
     if !is_untracked {
-        for governor in [&mut own, &mut stand_in].into_iter().flatten() {
-            governor.ask_prednat(walk)?;
-        }
+        own.ask_prednat(walk)?;
+        stand_in.ask_prednat(walk)?;
     }
     let backends = match view {
         Some(view) => {
@@ -345,39 +376,80 @@ fn inbound<T: Trace, L: LookUps>(
         }
         None => &[],
     };
-    let host = if !backends.is_empty() || is_segment { Stage::HostForward } else { Stage::HostNormal };
-    let received = (walk.header, walk.tally);
-    let mut first = None;
-    for turn in 0..backends.len().max(1) {
-        (walk.header, walk.tally) = received;
-        let mut address = key.dst;
-        if let Some(backend) = backends.get(turn) {
-            address = backend.address;
-            let header = program.classifier.translated(walk.ahead.header(&walk.header), family, address, backend.port);
-            walk.header = Located::Alone(header);
-            walk.trace.event(Event::Translated { address, port: backend.port });
+    let delivery = Delivery { own, stand_in, is_segment, leaving, standing, is_untracked, has_groups: groups != NONE };
+    match backends {
+        [] => delivery.ask(walk, family, key.dst, false),
+        [first, others @ ..] => delivery.ask_each(walk, family, first, others),
+    }
+}
+
+/// What is left to ask about an inbound packet once its destination is settled.
+struct Delivery<'p> {
+    own: Governor<'p>,
+    stand_in: Governor<'p>,
+    is_segment: bool,
+    leaving: Governor<'p>,
+    standing: Standing,
+    is_untracked: bool,
+    has_groups: bool,
+}
+
+impl Delivery<'_> {
+    /// As any backend the packet may be delivered to: each must let it pass, the first says why (GW-8).
+    #[inline(never)]
+    fn ask_each<T: Trace, L: LookUps>(
+        &self,
+        walk: &mut Walk<'_, '_, T, L>,
+        family: Family,
+        first: &Backend,
+        others: &[Backend],
+    ) -> Result<Judgement, Decision> {
+        let received = (walk.header, walk.tally);
+        let judgement = self.ask_one(walk, family, first)?;
+        for backend in others {
+            (walk.header, walk.tally) = received;
+            self.ask_one(walk, family, backend)?;
         }
-        if let Some(own) = &own {
-            own.ask_host(walk, Stage::HostForward, own.scopes.forward_in)?;
-        }
-        if let Some(stand_in) = &stand_in {
-            let scopes = stand_in.scopes;
-            let scope = if host == Stage::HostForward { scopes.forward_in } else { scopes.normal_in };
-            stand_in.ask_host(walk, host, scope)?;
-        }
-        let pod = program.place(family, address).pod;
+        Ok(judgement)
+    }
+
+    fn ask_one<T: Trace, L: LookUps>(
+        &self,
+        walk: &mut Walk<'_, '_, T, L>,
+        family: Family,
+        &Backend { address, port }: &Backend,
+    ) -> Result<Judgement, Decision> {
+        let classifier = &walk.program.classifier;
+        let header = classifier.translated(walk.ahead.header(&walk.header), family, address, port);
+        walk.header = Located::Alone(header);
+        walk.trace.event(Event::Translated { address, port });
+        self.ask(walk, family, address, true)
+    }
+
+    /// A denial is an error. `is_translated`: the destination is a backend's.
+    #[inline(always)]
+    fn ask<T: Trace, L: LookUps>(
+        &self,
+        walk: &mut Walk<'_, '_, T, L>,
+        family: Family,
+        address: u128,
+        is_translated: bool,
+    ) -> Result<Judgement, Decision> {
+        let (own, stand_in, leaving) = (&self.own, &self.stand_in, &self.leaving);
+        own.ask_host(walk, Stage::HostForward, own.scopes.forward_in)?;
+        let (stage, scope) = if is_translated || self.is_segment {
+            (Stage::HostForward, stand_in.scopes.forward_in)
+        } else {
+            (Stage::HostNormal, stand_in.scopes.normal_in)
+        };
+        stand_in.ask_host(walk, stage, scope)?;
+        let pod = walk.program.place(family, address).pod;
         walk.tally.governed |= pod != [NONE; 2];
         walk.must(Stage::Workload, Subject::Pod, pod[Direction::Inbound as usize])?;
-        if let Some(leaving) = &leaving {
-            leaving.ask_host(walk, Stage::HostForward, leaving.scopes.forward_out)?;
-        }
-        let judgement = finish(walk, standing, is_untracked, groups != NONE);
-        if judgement.decision.verdict() == Verdict::Deny {
-            return Err(judgement.decision);
-        }
-        first.get_or_insert(judgement);
+        leaving.ask_host(walk, Stage::HostForward, leaving.scopes.forward_out)?;
+        let judgement = finish(walk, self.standing, self.is_untracked, self.has_groups);
+        if judgement.decision.verdict() == Verdict::Deny { Err(judgement.decision) } else { Ok(judgement) }
     }
-    Ok(first.unwrap_or_else(|| finish(walk, standing, is_untracked, groups != NONE)))
 }
 
 fn outbound<T: Trace, L: LookUps>(
@@ -388,20 +460,11 @@ fn outbound<T: Trace, L: LookUps>(
     let (program, family) = (walk.program, key.family());
     let (local, remote) = (program.place(family, key.src), program.place(family, key.dst));
     let mut own = Governor::new(program, program.downlink);
-    let (stand_in, is_segment) = match local.stand_in {
-        StandIn::None => (None, false),
-        StandIn::Own(index) => (Some(index), false),
-        StandIn::Segment(index) => (Some(index), true),
-    };
-    let mut stand_in = Governor::new(program, stand_in);
+    let (mut stand_in, is_segment) = stand_in(program, local);
     let flow = std::mem::replace(&mut walk.flow, FlowState::None);
-    if let Some(own) = &mut own {
-        let scope = own.scopes.untracked_in;
-        own.ask_untracked(walk, scope)?;
-    }
-    if let (Some(stand_in), false) = (&mut stand_in, is_segment) {
-        let scope = stand_in.scopes.untracked_out;
-        stand_in.ask_untracked(walk, scope)?;
+    own.ask_untracked(walk, own.scopes.untracked_in)?;
+    if !is_segment {
+        stand_in.ask_untracked(walk, stand_in.scopes.untracked_out)?;
     }
     walk.flow = flow;
 
@@ -409,12 +472,11 @@ fn outbound<T: Trace, L: LookUps>(
         walk.acl(Direction::Outbound, local, remote)?;
         return Ok(by_state(walk, standing));
     }
-    let governors = [&own, &stand_in];
-    let has_governor = governors.iter().any(|g| g.is_some());
-    let is_untracked = has_governor && governors.iter().all(|g| g.as_ref().is_none_or(|g| g.is_untracked));
+    let has_governor = own.is_there || stand_in.is_there;
+    let is_untracked = has_governor && own.lets_untracked() && stand_in.lets_untracked();
     let leaving = Governor::new(program, program.uplink);
     let groups = local.groups[Direction::Outbound as usize];
-    let has_host = has_governor || leaving.is_some();
+    let has_host = has_governor || leaving.is_there;
     let has_pod = local.pod != [NONE; 2];
     walk.tally.governed = has_host || has_pod || local.acl != [NONE; 2] || local.groups != [NONE; 2];
     if is_untracked {
@@ -423,22 +485,16 @@ fn outbound<T: Trace, L: LookUps>(
         return Err(walk.invalid());
     }
 
-    if let Some(own) = &mut own {
-        own.ask_prednat(walk)?;
-        own.ask_host(walk, Stage::HostForward, own.scopes.forward_in)?;
-    }
+    own.ask_prednat(walk)?;
+    own.ask_host(walk, Stage::HostForward, own.scopes.forward_in)?;
     walk.must(Stage::Workload, Subject::Pod, local.pod[Direction::Outbound as usize])?;
-    if let Some(stand_in) = &stand_in {
-        let (stage, scope) = if is_segment {
-            (Stage::HostForward, stand_in.scopes.forward_out)
-        } else {
-            (Stage::HostNormal, stand_in.scopes.normal_out)
-        };
-        stand_in.ask_host(walk, stage, scope)?;
-    }
-    if let Some(leaving) = &leaving {
-        leaving.ask_host(walk, Stage::HostForward, leaving.scopes.forward_out)?;
-    }
+    let (stage, scope) = if is_segment {
+        (Stage::HostForward, stand_in.scopes.forward_out)
+    } else {
+        (Stage::HostNormal, stand_in.scopes.normal_out)
+    };
+    stand_in.ask_host(walk, stage, scope)?;
+    leaving.ask_host(walk, Stage::HostForward, leaving.scopes.forward_out)?;
     if groups != NONE && standing == Standing::Invalid {
         return Err(walk.invalid());
     }
@@ -450,8 +506,13 @@ fn outbound<T: Trace, L: LookUps>(
 }
 
 /// The service that the destination as received belongs to (GW-8): by its address, else by the node's port.
+#[inline(always)]
 fn service(program: &Program, key: &Key, local: &Place) -> Option<ServiceView> {
-    if !key.has(KeyBits::L4) || !(local.is_service || local.is_node) {
+    if local.is_service || local.is_node { service_of(program, key, local) } else { None }
+}
+
+fn service_of(program: &Program, key: &Key, local: &Place) -> Option<ServiceView> {
+    if !key.has(KeyBits::L4) {
         return None;
     }
     let wanted = ServiceKey { family: key.family(), protocol: key.protocol, port: key.dport, address: key.dst };
@@ -460,7 +521,7 @@ fn service(program: &Program, key: &Key, local: &Place) -> Option<ServiceView> {
     by_address.or_else(by_node).copied()
 }
 
-fn backends(program: &Program, view: ServiceView) -> &[crate::engine::program::Backend] {
+fn backends(program: &Program, view: ServiceView) -> &[Backend] {
     let first = view.first as usize;
     program.backends.get(first..first + view.count as usize).unwrap_or(&[])
 }

@@ -102,18 +102,14 @@ const fn scale(bits: u8) -> u8 {
 }
 
 impl Entry {
-    /// The entry of a flow. Links of a half-open one are not set.
-    #[inline]
-    pub fn new(flow: &Flow) -> Entry {
-        let mut entry = Entry {
-            ends: flow.key.ends,
-            ports: flow.key.ports,
-            protocol: flow.key.kind as u8,
-            bits: (flow.key.kind >> 8) as u8,
-            ..Entry::zeroed()
-        };
-        entry.write(flow);
-        entry
+    /// Becomes the entry of a flow, whatever it was before. Links of a half-open one are not set. In its place: an entry that is put
+    /// together elsewhere and moved as a whole is waited for.
+    #[inline(always)]
+    pub fn begin(&mut self, flow: &Flow) {
+        *self = Entry::zeroed();
+        (self.ends, self.ports) = (flow.key.ends, flow.key.ports);
+        [self.protocol, self.bits] = flow.key.kind.to_le_bytes();
+        self.write(flow);
     }
 
     /// Takes over everything but the key. Links and what was remembered stay unless the flow stops or begins to be half-open.
@@ -344,7 +340,8 @@ mod tests {
                     is_picked_up: i % 2 == 0,
                     is_groups_only: i % 3 == 0,
                 };
-                let entry = Entry::new(&flow);
+                let mut entry = Entry { doing: 0xff, a: 7, ..Entry::zeroed() };
+                entry.begin(&flow);
                 assert_eq!(entry.flow(|| key.beyond), Some(flow));
                 assert!(entry.resembles(&key) && !Entry::zeroed().resembles(&key));
             }

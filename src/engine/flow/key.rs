@@ -180,6 +180,12 @@ impl Plain {
         Some(Plain { ends: (src << 32 | dst).rotate_left(turn * 32), rest, is_low })
     }
 
+    /// The same in memory.
+    #[inline(always)]
+    pub fn key(self) -> FlowKey {
+        FlowKey { ends: self.ends, ports: self.rest as u32, kind: (self.rest >> 32) as u16, beyond: [0; 3] }
+    }
+
     /// As [`FlowKey::hash`].
     #[inline(always)]
     pub fn hash(self, seed: [u64; 2]) -> u64 {
@@ -190,6 +196,14 @@ impl Plain {
 /// The key of a packet's flow, and whether its sender is the lower end; `None` if it is looked at by itself or belongs to no flow.
 #[inline]
 pub(super) fn flow_of(key: &Key) -> Option<(FlowKey, bool)> {
+    match Plain::of(key) {
+        Some(plain) => Some((plain.key(), plain.is_low)),
+        None => flow_of_any(key),
+    }
+}
+
+#[inline(never)]
+fn flow_of_any(key: &Key) -> Option<(FlowKey, bool)> {
     if key.has(APART) {
         return None;
     }

@@ -318,7 +318,7 @@ impl Flows {
     }
 
     /// Puts a new flow in that its first packet begins. `vacancy` is the hash of its key if it is known that no entry has the key.
-    #[inline]
+    #[inline(always)]
     fn insert(&mut self, mut flow: Flow, allowed: Allowed, vacancy: Option<u64>) -> Result<(), Reason> {
         if allowed.track == Track::None {
             return Ok(());
@@ -352,10 +352,15 @@ impl Flows {
     #[inline]
     fn check_half_open(&mut self, flow: &Flow, now: Now) -> Result<(), Reason> {
         let limit = (self.table.capacity() / 2).max(1);
-        let is_below = |table: &Table| table.half_open() < limit;
-        if !flow.state.is_half_open() || is_below(&self.table) {
+        if !flow.state.is_half_open() || self.table.half_open() < limit {
             return Ok(());
         }
+        self.reclaim_half_open(limit, now)
+    }
+
+    #[cold]
+    fn reclaim_half_open(&mut self, limit: usize, now: Now) -> Result<(), Reason> {
+        let is_below = |table: &Table| table.half_open() < limit;
         self.table.reclaim(now, is_below);
         if is_below(&self.table) { Ok(()) } else { Err(Reason::HalfOpenLimit) }
     }

@@ -233,7 +233,7 @@ impl Table {
     }
 
     /// Puts a flow in whose key, of this hash, no entry has, expired or not. `None`: no room.
-    #[inline]
+    #[inline(always)]
     pub fn insert_vacant(&mut self, flow: &Flow, hash: u64) -> Option<u32> {
         let slot = self.timers.take()?;
         let entries: &mut [Entry] = &mut self.entries;
@@ -246,7 +246,7 @@ impl Table {
         self.recent[word] |= bit;
         self.buckets.insert(hash, slot);
         if let Some(entry) = entries.get_mut(slot as usize) {
-            *entry = Entry::new(flow);
+            entry.begin(flow);
         }
         self.used += 1;
         if flow.state.is_half_open() {
