@@ -150,7 +150,7 @@ impl Engine {
         let may_pass = !T::LISTENS || !self.program.has_stateless;
         let mut at = 0;
         while at < count {
-            if may_pass && !self.probes.is_new(at) {
+            if may_pass && self.probes.is_steady(at) {
                 let first = at;
                 at += self.pass(batch, first, count);
                 (first..at).for_each(|at| trace.begin(at));

@@ -256,7 +256,7 @@ mod tests {
         {
             // By class: the triples that hold, of which there are 70.
             let words: Vec<u64> =
-                (0..classes * 2).map(|i| roll(1 << 30) * roll(1 << 30) * roll(4) >> (58 * (i % 2))).collect();
+                (0..classes * 2).map(|i| (roll(1 << 30) * roll(1 << 30) * roll(4)) >> (58 * (i % 2))).collect();
             let port_rows = Rows { width: 2, words };
             let held = held_by(&port_rows, 70);
             let (mut row, mut answers, mut expected) = (Row::new(classes), Answers::new(width), Vec::new());

@@ -36,6 +36,8 @@ pub struct Probes {
     pub(super) keyed: u64,
     /// One bit per packet: it belongs to no flow that was there.
     pub(super) news: u64,
+    /// One bit per packet: it may keep the state of a flow that was there, by its flags.
+    pub(super) steady: u64,
     /// Insertions and removals in the table when all this was filled in.
     changes: u64,
 }
@@ -49,6 +51,7 @@ impl Default for Probes {
             lows: 0,
             keyed: 0,
             news: 0,
+            steady: 0,
             changes: 0,
         }
     }
@@ -138,6 +141,18 @@ impl Probes {
         self.news >> (at % BATCH) & 1 == 1
     }
 
+    /// Whether [`Flows::pass`] may let a packet of the burst pass.
+    #[inline]
+    pub fn is_steady(&self, at: usize) -> bool {
+        self.steady_from(at) > 0
+    }
+
+    /// How many packets that may pass follow each other from one on.
+    #[inline]
+    fn steady_from(&self, at: usize) -> usize {
+        self.steady.checked_shr(at as u32).unwrap_or(0).trailing_ones() as usize
+    }
+
     #[inline]
     fn has_key(&self, at: usize) -> bool {
         at < BATCH && self.keyed >> at & 1 == 1
@@ -170,7 +185,7 @@ impl Flows {
     #[inline(always)]
     fn find_one_by_one(&mut self, keys: &[Key], count: usize, keyless: u64, probes: &mut Probes) {
         let (buckets, seed) = self.table.hashing();
-        let (mut lows, mut keyed, mut news) = (0u64, 0u64, 0u64);
+        let (mut lows, mut keyed, mut news, mut turning) = (0u64, 0u64, 0u64, 0u64);
         for (at, (key, hash)) in keys.iter().zip(probes.hashes.iter_mut()).enumerate().take(count) {
             let found = match Plain::of(key) {
                 Some(plain) => Some((plain.hash(seed), plain.is_low)),
@@ -181,6 +196,7 @@ impl Flows {
                 buckets.prefetch(found);
                 lows |= u64::from(is_low) << at;
                 keyed |= 1 << at;
+                turning |= u64::from(key.protocol == 6 && !is_ack(key.tcp_flags)) << at;
             }
         }
         // The words of the buckets first, then the slots.
@@ -206,7 +222,7 @@ impl Flows {
                 news |= u64::from(own.is_none()) << at;
             }
         }
-        (probes.lows, probes.keyed, probes.news) = (lows, keyed, news);
+        (probes.lows, probes.keyed, probes.news, probes.steady) = (lows, keyed, news, keyed & !news & !turning);
     }
 
     /// Compares the keys of the first `count` packets of a burst, which [`Flows::probe`] was called for, with those of the flows found,
@@ -310,9 +326,15 @@ impl Flows {
         let count = count.min(packets.keys.len());
         let (mut at, mut tallies) = (first, [Tally::default(); 2]);
         while at < count {
-            let mut end = count;
-            if packets.level.pays_for(count - at)
-                && let Some((left, passed)) = self.pass_at_once(at, count, probes, packets, *now, needs_memory)
+            let run = probes.steady_from(at).min(count - at);
+            // To the end of its group, if groups are worked on at once.
+            let here = if packets.level.is_wide() { run.min(LANES - at % LANES) } else { run };
+            if here == 0 {
+                break;
+            }
+            let end = at + here;
+            if packets.level.pays_for(here)
+                && let Some(passed) = self.pass_at_once(at, end, probes, packets, *now, needs_memory)
             {
                 tallies.iter_mut().zip(passed.tallies).for_each(|(sum, tally)| sum.add(tally));
                 (at, *now) = (at + passed.count, passed.now);
@@ -322,7 +344,6 @@ impl Flows {
                 if passed.count > 0 {
                     continue;
                 }
-                end = count.min(at + left);
             }
             let passed = self.pass_while(at, end, probes, packets, now, needs_memory);
             tallies.iter_mut().zip(passed.1).for_each(|(sum, tally)| sum.add(tally));
@@ -334,21 +355,19 @@ impl Flows {
         (at - first, tallies)
     }
 
-    /// Lets up to sixteen packets pass from row `at` on, if this processor can work on so many, and returns how many that might have
-    /// been.
+    /// Lets packets pass from row `at` to `end`, which are of one group of sixteen, if this processor can work on so many.
     #[inline]
     fn pass_at_once(
         &mut self,
         at: usize,
-        count: usize,
+        end: usize,
         probes: &Probes,
         packets: Packets<'_>,
         now: Now,
         needs_memory: bool,
-    ) -> Option<(usize, Passed)> {
+    ) -> Option<Passed> {
         let group = at / LANES;
         let first = group * LANES;
-        let end = count.min(first + LANES);
         let lanes = (u32::MAX << (at - first) & !(u32::MAX << (end - first))) as u16;
         let is_fresh = probes.changes == self.table.changes();
         let (limit, epoch) = (self.revalidate_before, self.epoch);
@@ -369,7 +388,7 @@ impl Flows {
             needs_memory,
             is_fresh,
         };
-        Some((end - at, packets.level.run(pass)?))
+        packets.level.run(pass)
     }
 
     #[inline(always)]

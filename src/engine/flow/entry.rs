@@ -135,7 +135,7 @@ impl Entry {
     }
 
     /// The flow, given what its addresses have beyond 32 bits; `None` for an empty slot.
-    #[inline]
+    #[inline(always)]
     pub fn flow(&self, beyond: impl FnOnce() -> Beyond) -> Option<Flow> {
         let state = self.state()?;
         let [first, second] = self.windows.map(|[end, limit, win]| Window { end, limit, win });

@@ -186,7 +186,7 @@ impl Flows {
     #[inline]
     fn look_at(&self, key: &Key, flow_key: FlowKey, is_low: bool, slot: Option<u32>, now: Now) -> Look {
         let nothing = |standing| Look { standing, plan: Plan::Nothing, again: None };
-        let Some((slot, flow)) = slot.and_then(|slot| Some((slot, self.table.get(slot)?))) else {
+        let Some((slot, flow)) = slot.and_then(|slot| Some((slot, self.table.read(slot)?))) else {
             return match self.opening_of(key) {
                 Some(opening) => {
                     let flow = self.fresh(key, flow_key, is_low, opening, now);

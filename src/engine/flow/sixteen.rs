@@ -19,6 +19,9 @@ use crate::packet::{Columns, Key, KeyBits};
 const TCP: u32 = 6;
 const UDP: u32 = 17;
 
+/// Flags that tell a segment that is nothing but an ACK from others.
+const FLAGS: u8 = flag::FIN | flag::SYN | flag::RST | flag::ACK;
+
 /// The keys of the flows of sixteen packets, one lane for each: what an entry begins with.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
@@ -69,7 +72,7 @@ impl Kernel for Find<'_> {
     fn call<W: Wide>(self, wide: W) {
         let Find { table, keys, columns, keyless, count, probes } = self;
         let ((buckets, seed), entries) = (table.hashing(), table.entries());
-        let (mut lows, mut keyed, mut unsure, mut news) = (0u64, 0u64, 0u64, 0u64);
+        let (mut lows, mut keyed, mut unsure, mut news, mut turning) = (0u64, 0u64, 0u64, 0u64, 0u64);
         // Packets whose addresses have a part beyond.
         let mut longer = 0u64;
         // By packet: its home bucket and its tag.
@@ -80,7 +83,8 @@ impl Kernel for Find<'_> {
             let Some(left) = count.checked_sub(first).filter(|&left| left > 0) else { break };
             let here = ((1u32 << left.min(LANES)) - 1) as u16;
             let keyless = (keyless >> first) as u16;
-            let (is_low, is_plain) = fill(wide, columns, ends);
+            let (is_low, is_plain, turns) = fill(wide, columns, ends);
+            turning |= u64::from(turns) << first;
             let Ends { low, high, ports, kind } = *ends;
             let columns = [wide.load(&low), wide.load(&high), wide.load(&ports), wide.load(&kind)];
             let halves = hashes(wide, seed, columns);
@@ -178,7 +182,7 @@ impl Kernel for Find<'_> {
             }
             unsure &= unsure - 1;
         }
-        (probes.lows, probes.keyed, probes.news) = (lows, keyed, news);
+        (probes.lows, probes.keyed, probes.news, probes.steady) = (lows, keyed, news, keyed & !news & !turning);
     }
 }
 
@@ -214,13 +218,21 @@ impl Kernel for Compare<'_> {
     }
 }
 
-/// Writes the keys of TCP and UDP packets over IPv4. Returns the lanes whose sender is the lower end, and those that are such packets.
+/// Lanes whose flags are those of a segment that is nothing but an ACK.
 #[inline(always)]
-fn fill<W: Wide>(wide: W, columns: &Columns, ends: &mut Ends) -> (u16, u16) {
+fn is_ack<W: Wide>(wide: W, facts: W::Words) -> W::Mask {
+    wide.is(wide.only(facts, u32::from(FLAGS) << 8), u32::from(flag::ACK) << 8)
+}
+
+/// Writes the keys of TCP and UDP packets over IPv4. Returns the lanes whose sender is the lower end, those that are such packets, and
+/// those of any kind that do not keep the state of their flow, by their flags.
+#[inline(always)]
+fn fill<W: Wide>(wide: W, columns: &Columns, ends: &mut Ends) -> (u16, u16, u16) {
     let Columns { src, dst, ports, facts, .. } = columns;
     let (src, dst, ports, facts) = (wide.load(src), wide.load(dst), wide.load(ports), wide.load(facts));
     let number = wide.only(facts, 0xff);
-    let is_either = wide.either(wide.is(number, TCP), wide.is(number, UDP));
+    let is_tcp = wide.is(number, TCP);
+    let is_either = wide.either(is_tcp, wide.is(number, UDP));
     let is_plain = wide.without(is_either, wide.has(facts, KeyBits::in_word(APART | KeyBits::V6)));
     let is_port_low = wide.at_most(wide.only(ports, 0xffff), wide.down::<16>(ports));
     let is_low = wide.either(wide.below(src, dst), wide.both(wide.equal(src, dst), is_port_low));
@@ -230,7 +242,7 @@ fn fill<W: Wide>(wide: W, columns: &Columns, ends: &mut Ends) -> (u16, u16) {
         ports: wide.store(wide.select(is_low, wide.exchange(ports), ports)),
         kind: wide.store(number),
     };
-    (wide.bits(is_low), wide.bits(is_plain))
+    (wide.bits(is_low), wide.bits(is_plain), wide.bits(wide.without(is_tcp, is_ack(wide, facts))))
 }
 
 /// Lets packets pass that keep the state of their flow: of `lanes`, which follow each other, the first ones.
@@ -312,8 +324,7 @@ impl Kernel for Pass<'_> {
         let lows = wide.mask(self.lows);
         let is_responder = wide.differ(lows, wide.has(state, u32::from(LOW_INITIATOR) << 8));
         let is_tcp = wide.is(wide.only(facts, 0xff), TCP);
-        const FLAGS: u8 = flag::FIN | flag::SYN | flag::RST | flag::ACK;
-        let is_ack = wide.is(wide.only(facts, (FLAGS as u32) << 8), u32::from(flag::ACK) << 8);
+        let is_ack = is_ack(wide, facts);
         let keeps = wide.select(is_tcp, wide.keep(is_ack, wide.splat(ACK_KEEPS)), wide.splat(OTHERS_KEEP));
         let is_kept = wide.has(wide.down_by(keeps, wide.add_where(is_responder, doing, 16)), 1);
 

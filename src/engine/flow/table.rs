@@ -122,8 +122,13 @@ impl Table {
     }
 
     /// The flow in a slot.
-    #[inline]
     pub fn get(&self, slot: u32) -> Option<Flow> {
+        self.read(slot)
+    }
+
+    /// As [`Table::get`], for callers that use only parts of it: the others are not read.
+    #[inline(always)]
+    pub(super) fn read(&self, slot: u32) -> Option<Flow> {
         self.entries.get(slot as usize)?.flow(|| self.beyond.get(slot as usize).copied().unwrap_or_default())
     }
 
@@ -265,7 +270,7 @@ impl Table {
     /// Changes a flow in its place; its key must stay. The timer and the half-open list follow.
     #[inline]
     pub fn update(&mut self, slot: u32, change: impl FnOnce(&mut Flow)) {
-        let Some(before) = self.get(slot) else { return };
+        let Some(before) = self.read(slot) else { return };
         let mut after = before;
         change(&mut after);
         let is_moved = (before.state, before.last) != (after.state, after.last);

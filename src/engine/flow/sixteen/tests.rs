@@ -1,5 +1,6 @@
 use super::*;
 use crate::base::wide::Level;
+use crate::engine::flow::tcp::Segment;
 use crate::engine::flow::{Allowed, FlowSettings, Flows, Packets, Probes};
 use crate::engine::judge::Track;
 use crate::packet::Tuple;
@@ -119,6 +120,12 @@ fn change_the_same(level: Level) {
         alone.flows.probe(singles, count_of, keyless, &mut alone.probes);
         let news = |probes: &Probes| (0..count_of).map(|at| probes.is_new(at)).collect::<Vec<_>>();
         assert_eq!(news(&together.probes), news(&alone.probes));
+        for (at, key) in keys.iter().enumerate().take(count_of) {
+            let has_key = keyless >> at & 1 == 0 && flow_of(key).is_some();
+            let turns = key.protocol == 6 && Segment::of(key.tcp_flags) != Some(Segment::Ack);
+            let may_pass = has_key && !together.probes.is_new(at) && !turns;
+            assert_eq!([together.probes.is_steady(at), alone.probes.is_steady(at)], [may_pass; 2], "{key:?}");
+        }
         let mut at = 0;
         while at < count_of {
             let (count, tallies) =
