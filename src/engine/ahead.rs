@@ -13,7 +13,7 @@ use crate::packet::Key;
 /// Long lists that are asked ahead in one burst; others are asked for each packet.
 const LISTS: usize = 4;
 /// So few packets ask faster each by itself.
-const FEW: usize = 2;
+const FEW: u32 = 2;
 /// In place of a lane: none.
 const NO_LANE: u8 = u8::MAX;
 
@@ -90,17 +90,17 @@ impl Ahead {
         self.lists = 0;
     }
 
-    /// The header of the packet at a position of the burst. `is_new` tells which others will probably need theirs.
+    /// The header of the packet at a position of the burst. `others` tells, one bit for each, which packets will probably need theirs.
     #[inline]
     pub fn locate(
         &mut self,
         classifier: &Classifier,
         keys: &[Key],
         at: usize,
-        is_new: impl Fn(usize) -> bool,
+        others: impl FnOnce() -> u64,
     ) -> Located {
         if !self.is_filled {
-            self.fill(classifier, keys, at, is_new);
+            self.fill(classifier, keys, 1 << (at % BATCH) | others() & u64::MAX << (at % BATCH));
         }
         match self.lanes.get(at) {
             Some(&lane) if lane != NO_LANE => Located::Lane(lane),
@@ -108,22 +108,23 @@ impl Ahead {
         }
     }
 
-    fn fill(&mut self, classifier: &Classifier, keys: &[Key], from: usize, is_new: impl Fn(usize) -> bool) {
+    fn fill(&mut self, classifier: &Classifier, keys: &[Key], mut wanted: u64) {
         self.is_filled = true;
         self.lanes = [NO_LANE; BATCH];
+        if wanted.count_ones() <= FEW {
+            return;
+        }
         let mut count = 0;
-        for (at, key) in keys.iter().enumerate().take(BATCH).skip(from) {
-            if at == from || is_new(at) {
+        while wanted != 0 {
+            let at = wanted.trailing_zeros() as usize % BATCH;
+            wanted &= wanted - 1;
+            if let Some(key) = keys.get(at) {
                 self.lanes[at] = count as u8;
                 self.keys[count % BATCH] = *key;
                 count += 1;
             }
         }
-        if count > FEW {
-            classifier.headers(self.keys.get(..count).unwrap_or(&[]), &mut self.headers);
-        } else {
-            self.lanes = [NO_LANE; BATCH];
-        }
+        classifier.headers(self.keys.get(..count).unwrap_or(&[]), &mut self.headers);
     }
 }
 

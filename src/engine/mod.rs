@@ -291,9 +291,9 @@ impl Engine {
     /// Asks every stage about a packet of the batch.
     #[inline]
     fn ask<T: Trace>(&mut self, batch: &Batch, at: usize, key: &Key, standing: Standing, trace: &mut T) -> Judgement {
-        let probes = &self.probes;
+        let (flows, probes) = (&self.flows, &self.probes);
         let keys = &batch.keys[..batch.len()];
-        let located = self.ahead.locate(&self.program.classifier, keys, at, |at| probes.is_new(at));
+        let located = self.ahead.locate(&self.program.classifier, keys, at, || flows.openings(probes, keys));
         judge(&self.program, key, located, standing, &mut self.ahead, trace)
     }
 

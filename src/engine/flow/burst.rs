@@ -270,13 +270,30 @@ impl Flows {
         if !probes.has_key(at) || probes.slot(at) != NIL {
             return None;
         }
-        let hash = *probes.hashes.get(at)?;
+        let (opening, hash) = (self.opening_of(key)?, *probes.hashes.get(at)?);
         let is_fresh = probes.changes == self.table.changes();
         if is_fresh || !self.table.is_recent(hash, probes.changes) {
-            return self.opening_of(key);
+            return Some(opening);
         }
         let (flow_key, _) = flow_of(key)?;
-        if self.table.find_by_hash(&flow_key, hash).is_none() { self.opening_of(key) } else { None }
+        if self.table.find_by_hash(&flow_key, hash).is_none() { Some(opening) } else { None }
+    }
+
+    /// One bit per packet that will probably begin a flow: it had none when the burst began, could begin one, and is not of the same
+    /// flow as the last such packet before it.
+    #[inline]
+    pub fn openings(&self, probes: &Probes, keys: &[Key]) -> u64 {
+        let (mut left, mut openings, mut last) = (probes.news, 0, None);
+        while left != 0 {
+            let at = left.trailing_zeros() as usize % BATCH;
+            let hash = Some(probes.hashes[at]);
+            if hash != last && keys.get(at).is_some_and(|key| self.opening_of(key).is_some()) {
+                openings |= 1 << at;
+                last = hash;
+            }
+            left &= left - 1;
+        }
+        openings
     }
 
     /// Makes the flow that [`Flows::opening`] has told of. The error is the reason to deny its packet after all (GW-24).
@@ -461,12 +478,39 @@ impl Flows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::flow::FlowSettings;
 
     #[test]
     fn gw_25_a_segment_is_nothing_but_an_ack_by_its_flags() {
         for flags in 0..=u8::MAX {
             assert_eq!(is_ack(flags), Segment::of(flags) == Some(Segment::Ack), "{flags:#x}");
         }
+    }
+
+    #[test]
+    fn of_the_new_packets_of_one_flow_the_first_will_probably_begin_it() {
+        let mut flows = Flows::new(&FlowSettings { capacity: 16, ..FlowSettings::default() }, [1, 2]);
+        let packet = |src, dst, protocol, tcp_flags| Key {
+            src,
+            dst,
+            sport: 1000 + src as u16,
+            dport: 1000 + dst as u16,
+            protocol,
+            tcp_flags,
+            bits: KeyBits(KeyBits::L4),
+            ..Key::EMPTY
+        };
+        let handshake = [(1, 2, flag::SYN), (2, 1, flag::SYN | flag::ACK), (1, 2, flag::ACK)];
+        let datagrams = [(3, 4), (4, 3), (3, 4), (5, 6)];
+        let keys: Vec<Key> = (handshake.iter().map(|&(src, dst, flags)| packet(src, dst, 6, flags)))
+            .chain(datagrams.iter().map(|&(src, dst)| packet(src, dst, 17, 0)))
+            .chain([packet(7, 8, 6, flag::FIN)])
+            .collect();
+        let mut probes = Probes::default();
+        let packets = Packets { level: Level::Scalar, keys: &keys, columns: &[], times: &[], lengths: &[] };
+        flows.probe(packets, keys.len(), 0, &mut probes);
+        assert!((0..keys.len()).all(|at| probes.is_new(at) && !probes.is_steady(at)));
+        assert_eq!(flows.openings(&probes, &keys), 0b0100_1001, "the SYN, and the first datagram of each flow");
     }
 
     #[test]
