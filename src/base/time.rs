@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use bytemuck::{Pod, Zeroable};
+
 /// A moment in nanoseconds since the start of the run (monotonic clock) or since the epoch (capture timestamps).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+#[repr(transparent)]
 pub struct Now(pub u64);
 
 impl Now {

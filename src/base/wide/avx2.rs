@@ -388,11 +388,19 @@ impl Wide for V3 {
 
     #[inline(always)]
     fn ascending(self, numbers: &[u64; LANES]) -> u16 {
-        let mut ascending = 1;
-        for (at, two) in numbers.windows(2).enumerate() {
-            ascending |= u16::from(two[0] <= two[1]) << (at + 1);
+        let (avx2, four): (_, [__m256i; 4]) = (self.avx2, cast(*numbers));
+        // Comparisons are of signed numbers: the highest bit is turned.
+        let sign = self.avx._mm256_set1_epi64x(i64::MIN);
+        let (mut last, mut descending) = (sign, 0);
+        for (i, here) in four.into_iter().enumerate() {
+            let here = avx2._mm256_xor_si256(here, sign);
+            let turned = avx2._mm256_permute4x64_epi64::<0b10_01_00_11>(here);
+            let before = avx2._mm256_blend_epi32::<0b11>(turned, avx2._mm256_permute4x64_epi64::<3>(last));
+            let is_less = self.avx._mm256_castsi256_pd(avx2._mm256_cmpgt_epi64(before, here));
+            descending |= (self.avx._mm256_movemask_pd(is_less) as u16) << (4 * i);
+            last = here;
         }
-        ascending
+        !descending
     }
 
     #[inline(always)]

@@ -293,9 +293,9 @@ impl Kernel for Pass<'_> {
         let Pass { entries, timeouts, ends, slots, columns, times, lengths, lanes, now, .. } = self;
         let nobody = Passed { count: 0, is_refused: false, tallies: [Tally::default(); 2], now };
         // A flow that comes twice, and a time that runs backwards, end the run; the next one begins there.
-        let times = times.map(|time| time.0);
+        let times: &[u64; LANES] = bytemuck::cast_ref(times);
         let first = lanes.trailing_zeros() as usize % LANES;
-        let is_late = !wide.ascending(&times) & !(1 << first);
+        let is_late = !wide.ascending(times) & !(1 << first);
         let cut = lanes & (is_late | wide.repeats(lanes, wide.load(slots)));
         let whole = before(lanes, cut);
         if whole.count_ones() < FEW || times[first] < now.0 {
@@ -328,7 +328,7 @@ impl Kernel for Pass<'_> {
         let keeps = wide.select(is_tcp, wide.keep(is_ack, wide.splat(ACK_KEEPS)), wide.splat(OTHERS_KEEP));
         let is_kept = wide.has(wide.down_by(keeps, wide.add_where(is_responder, doing, 16)), 1);
 
-        let [now_low, now_high] = wide.split(&times);
+        let [now_low, now_high] = wide.split(times);
         let [timeout_low, timeout_high] = wide.split(timeouts);
         let (timeout_low, timeout_high) = (wide.look_up(timeout_low, doing), wide.look_up(timeout_high, doing));
         let age_low = wide.subtract(now_low, last_low);
