@@ -36,18 +36,18 @@
 //! *scope*, and the question is always which entry of a scope matches first ([`engine::program::classifier`]).
 //!
 //! The addresses, ports and protocol of a packet become interval and class numbers once, for all its stages
-//! ([`engine::program::header`]: tables and nodes for IPv4 in [`engine::program::partition`], a search tree for IPv6). A long scope is taken apart ([`engine::program::split`]): each entry is filed under its rarer
-//! address, three to a cache line ([`engine::program::leaf`]), and the few that are broad on both sides are multiplied out
-//! beforehand ([`engine::program::cross`]); the lowest number of three wins. Short scopes, and those where evaluation goes on behind a rule, are rows of sparse bits, which are
-//! ANDed ([`engine::program::vectors`]). [`compile::dimensions`] chooses by an estimate in nanoseconds within a budget of memory
+//! ([`engine::program::header`]: tables and nodes for IPv4 in [`engine::program::partition`], a search tree for IPv6). A long scope
+//! is taken apart ([`engine::program::split`]): each entry is filed under its rarer address, three to a cache line ([`engine::program::leaf`]), and the few that are broad on both sides are multiplied out
+//! beforehand ([`engine::program::cross`]); the lowest number of three wins. Short scopes, and those where evaluation goes on behind a
+//! rule, are rows of sparse bits, which are ANDed ([`engine::program::vectors`]). [`compile::dimensions`] chooses by an estimate in nanoseconds within a budget of memory
 //! and of steps, refuses what does not fit, and `ringwall show program` prints what it chose. A burst goes through each phase
 //! as a whole, in the instructions that the processor has ([`engine::program::isa`]). Sets of addresses stay sets: they cost
 //! intervals, not entries.
 //!
 //! [`mod@engine::judge`] walks the stages of one packet in the order of the gateway model (GW-9); what it asks of long lists is
-//! found for all new packets of a burst at once ([`engine::ahead`]). The flow table ([`engine::flow`]) says where a packet stands
-//! before, and remembers what was allowed after; a denied packet changes nothing. Packets that keep the state of a flow pass in
-//! runs, sixteen at once where the processor can ([`base::wide`]), with nothing else asked.
+//! found at once for all packets of a burst that begin a flow ([`engine::ahead`]). The flow table ([`engine::flow`]) says where a
+//! packet stands before, and remembers what was allowed after; a denied packet changes nothing. Packets that keep the state of a flow
+//! pass in runs, sixteen at once where the processor can ([`base::wide`]), with nothing else asked.
 //! [`engine::fragments`] lets later fragments follow their first.
 //!
 //! Who owns what: a flow belongs to the worker that a keyed hash of its unordered address pair names, so that both directions,

@@ -1,9 +1,9 @@
 //! The new packets of a burst in, what long lists answer to them out: look-ups made for many packets at once.
 //!
 //! A look-up by itself waits for its loads one after the other; those of a burst wait together. So the first packet of a burst that
-//! needs a header makes those of all new packets behind it, and the first that asks a long list asks it for all of them. Whether
-//! another packet will ask that list is a guess, and a wrong one costs time only: what a list answers to a header depends on nothing
-//! but the program, and that does not change within a burst.
+//! needs a header makes those of all packets behind it that will probably begin a flow, and the first that asks a long list asks it
+//! for all of them. Whether another packet will ask that list is a guess, and a wrong one costs time only: what a list answers to a
+//! header depends on nothing but the program, and that does not change within a burst.
 
 use crate::engine::batch::BATCH;
 use crate::engine::program::classifier::{Classifier, Found, NONE};

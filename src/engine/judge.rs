@@ -185,17 +185,6 @@ impl<T: Trace, L: LookUps> Walk<'_, '_, T, L> {
     }
 }
 
-/// The stages of an endpoint that is not there: nothing is asked.
-const NO_SCOPES: EndpointScopes = EndpointScopes {
-    untracked_in: NONE,
-    untracked_out: NONE,
-    prednat: NONE,
-    normal_in: NONE,
-    normal_out: NONE,
-    forward_in: NONE,
-    forward_out: NONE,
-};
-
 /// A governing endpoint on the way of one packet, or none.
 #[derive(Clone, Copy)]
 struct Governor<'p> {
@@ -214,7 +203,7 @@ impl<'p> Governor<'p> {
         let index = index.unwrap_or(NONE);
         let scopes = program.endpoint(index);
         let is_there = scopes.is_some();
-        Governor { index, scopes: scopes.unwrap_or(&NO_SCOPES), is_there, skips: false, is_untracked: false }
+        Governor { index, scopes: scopes.unwrap_or(&EndpointScopes::NONE), is_there, skips: false, is_untracked: false }
     }
 
     #[inline(always)]

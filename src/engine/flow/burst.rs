@@ -105,10 +105,13 @@ pub(super) const OTHERS_KEEP: u32 = {
     keeps
 };
 
+/// Flags that tell a segment that is nothing but an ACK from others: of these it has ACK alone.
+pub(super) const ACK_OR_NOT: u8 = flag::FIN | flag::SYN | flag::RST | flag::ACK;
+
 /// Whether flags are those of a segment that is nothing but an ACK ([`Segment::Ack`]).
 #[inline(always)]
 const fn is_ack(flags: u8) -> bool {
-    flags & (flag::FIN | flag::SYN | flag::RST | flag::ACK) == flag::ACK
+    flags & ACK_OR_NOT == flag::ACK
 }
 
 /// The hash of the flow of a packet of any kind, and whether its sender is the lower end.
@@ -135,9 +138,9 @@ fn is_of_any(entry: &Entry, beyond: Option<&Beyond>, key: &Key) -> bool {
 }
 
 impl Probes {
-    /// Whether a packet of the burst had no flow when it began: a guess for later.
-    #[inline]
-    pub fn is_new(&self, at: usize) -> bool {
+    /// Whether a packet had no flow when the burst began.
+    #[cfg(test)]
+    pub(super) fn is_new(&self, at: usize) -> bool {
         self.news >> (at % BATCH) & 1 == 1
     }
 

@@ -3,7 +3,7 @@
 
 use bytemuck::Zeroable;
 
-use super::burst::{ACK_KEEPS, GROUPS, OTHERS_KEEP, Probes};
+use super::burst::{ACK_KEEPS, ACK_OR_NOT, GROUPS, OTHERS_KEEP, Probes};
 use super::entry::{Entry, GROUPS_ONLY, KEY_BITS, LOW_INITIATOR, PICKED_UP};
 use super::key::{APART, FlowKey, IS_V6, flow_of, hashes};
 use super::table::{NIL, Table};
@@ -18,9 +18,6 @@ use crate::packet::{Columns, Key, KeyBits};
 
 const TCP: u32 = 6;
 const UDP: u32 = 17;
-
-/// Flags that tell a segment that is nothing but an ACK from others.
-const FLAGS: u8 = flag::FIN | flag::SYN | flag::RST | flag::ACK;
 
 /// The keys of the flows of sixteen packets, one lane for each: what an entry begins with.
 #[derive(Clone, Copy, Debug)]
@@ -221,7 +218,7 @@ impl Kernel for Compare<'_> {
 /// Lanes whose flags are those of a segment that is nothing but an ACK.
 #[inline(always)]
 fn is_ack<W: Wide>(wide: W, facts: W::Words) -> W::Mask {
-    wide.is(wide.only(facts, u32::from(FLAGS) << 8), u32::from(flag::ACK) << 8)
+    wide.is(wide.only(facts, u32::from(ACK_OR_NOT) << 8), u32::from(flag::ACK) << 8)
 }
 
 /// Writes the keys of TCP and UDP packets over IPv4. Returns the lanes whose sender is the lower end, those that are such packets, and

@@ -93,6 +93,19 @@ pub struct EndpointScopes {
     pub forward_out: u32,
 }
 
+impl EndpointScopes {
+    /// Those of an endpoint that is not there: nothing is asked.
+    pub const NONE: EndpointScopes = EndpointScopes {
+        untracked_in: NONE,
+        untracked_out: NONE,
+        prednat: NONE,
+        normal_in: NONE,
+        normal_out: NONE,
+        forward_in: NONE,
+        forward_out: NONE,
+    };
+}
+
 /// The stand-in that governs an address, if any (GW-4, GW-5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StandIn {
