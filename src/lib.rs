@@ -47,7 +47,7 @@
 //! [`mod@engine::judge`] walks the stages of one packet in the order of the gateway model (GW-9); what it asks of long lists is
 //! found at once for all packets of a burst that begin a flow ([`engine::ahead`]). The flow table ([`engine::flow`]) says where a
 //! packet stands before, and remembers what was allowed after; a denied packet changes nothing. Packets that keep the state of a flow
-//! pass in runs, sixteen at once where the processor can ([`base::wide`]), with nothing else asked.
+//! pass with nothing else asked, sixteen at once where the processor can ([`base::wide`]), and then before the others of their burst.
 //! [`engine::fragments`] lets later fragments follow their first.
 //!
 //! Who owns what: a flow belongs to the worker that a keyed hash of its unordered address pair names, so that both directions,

@@ -157,6 +157,15 @@ impl Batch {
         Some((rows, self.lengths.as_chunks().0.get(group)?))
     }
 
+    /// Packets do not count for an earlier moment than the ones before them, and than `now`: time never runs backwards (GW-26).
+    #[inline]
+    pub(super) fn settle(&mut self, mut now: Now) {
+        for time in self.times.iter_mut().take(self.count) {
+            now = now.at_least(*time);
+            *time = now;
+        }
+    }
+
     /// Completes the columns.
     #[inline]
     pub(super) fn complete(&mut self) {
@@ -218,7 +227,7 @@ impl Batch {
         &self.quotes[at.min(BATCH - 1)]
     }
 
-    /// The moment a packet counts for.
+    /// The moment a packet counts for; after [`Engine::process`](super::Engine::process) not before that of an earlier one (GW-26).
     #[inline]
     pub fn time(&self, at: usize) -> Now {
         self.times.get(at).copied().unwrap_or_default()

@@ -18,6 +18,8 @@ use std::sync::Arc;
 use ahead::{Ahead, Alone, Located};
 pub use batch::{BATCH, Batch};
 
+use counters::Tally;
+
 pub use counters::Counters;
 pub use decision::{Decision, FlowState, Layer, Reason, Stage, Verdict};
 pub use flow::FlowSettings;
@@ -133,53 +135,77 @@ impl Engine {
         self.now = Now(0);
     }
 
-    /// Decides every packet of the batch, in order.
+    /// Decides every packet of the batch, as if they came one by one.
     ///
-    /// The flows of all packets are found first ([`flow::Probes`]); then each is decided, and what new ones ask of long lists is found
-    /// for all of them at once ([`ahead`]). Cases by frequency: packets that keep
-    /// the state of their flow (nothing else is asked), other packets of a flow, new packets (all stages), fragments, packets
-    /// without a key (their parse outcome is the decision). A packet sees the flows as the ones before it left them, so that a
-    /// batch equals the same packets one by one.
+    /// The flows of all packets are found first ([`flow::Probes`]). Packets that keep the state of their flow pass, with nothing else
+    /// asked, and where it pays sixteen at once and before their turn ([`Flows::pass_early`]). Then the others are decided in their
+    /// order, and what new ones ask of long lists is found for all of them at once ([`ahead`]). Cases by frequency: packets that keep
+    /// the state of their flow, other packets of a flow, new packets (all stages), fragments, packets without a key (their parse
+    /// outcome is the decision). A packet sees its flow as the ones before it left it, so that a batch equals the same packets one by
+    /// one.
     pub fn process<T: Trace>(&mut self, batch: &mut Batch, trace: &mut T) {
         let count = batch.len();
         batch.complete();
+        batch.settle(self.now);
         self.flows.probe(batch.packets(), count, batch.keyless, &mut self.probes);
         self.ahead.begin();
+        batch.decisions[..count].fill(ESTABLISHED);
         batch.allowed = 0;
         // Whoever listens wants to hear what the stateless layers say of every packet.
         let may_pass = !T::LISTENS || !self.program.has_stateless;
-        let mut at = 0;
+        let steady = if may_pass { self.probes.steady() } else { 0 };
+        // A fragment is part of a flow that is not looked for beforehand, and an ICMP error asks about another one: each has its turn
+        // before a later packet passes.
+        let apart = self.probes.flowless() & !batch.keyless;
+        let (mut at, mut tallies) = (0, [Tally::default(); 2]);
         while at < count {
-            if may_pass && self.probes.is_steady(at) {
-                let first = at;
-                at += self.pass(batch, first, count);
-                (first..at).for_each(|at| trace.begin(at));
+            let end = (at + 1 + (apart >> at).trailing_zeros() as usize).min(count);
+            let these = rows(at, end);
+            let mut left = these;
+            if steady & these != 0 {
+                let (packets, needs_memory) = (batch.packets(), self.program.has_stateless);
+                left &= !self.flows.pass_early(these, &self.probes, packets, needs_memory, &mut tallies);
             }
-            if at < count {
-                trace.begin(at);
-                self.now = self.now.at_least(batch.times[at]);
-                let decision = self.decide_one(batch, at, trace);
-                batch.decisions[at] = decision;
-                batch.allowed |= u64::from(decision.verdict() == Verdict::Allow) << at;
-                self.counters.count(batch.keys[at].direction(), decision, batch.lengths[at] as usize);
-                self.program.hits.add(self.worker, decision.rule());
-                at += 1;
+            batch.allowed |= these & !left;
+            while left != 0 {
+                let first = left.trailing_zeros() as usize;
+                let run = ((left & steady) >> first).trailing_ones() as usize;
+                let passed = if run > 0 { self.pass(batch, first, first + run, &mut tallies) } else { 0 };
+                let next = first + passed;
+                batch.allowed |= rows(first, next);
+                left &= !rows(first, next);
+                if left >> (next % BATCH) & 1 == 1 {
+                    self.decide_next(batch, next, trace);
+                    left &= !(1 << next);
+                }
             }
+            at = end;
+        }
+        self.counters.count_many(Direction::Inbound, ESTABLISHED, tallies[0]);
+        self.counters.count_many(Direction::Outbound, ESTABLISHED, tallies[1]);
+        if let Some(last) = count.checked_sub(1) {
+            self.now = batch.times[last];
         }
         self.flows.expire(self.now, EXPIRE_PER_PACKET * count);
     }
 
-    /// Passes the packets from `first` on that keep the state of their flow, up to one that does not; returns how many.
+    /// Lets packets pass that keep the state of their flow, one by one from `first` on; returns how many.
     #[inline]
-    fn pass(&mut self, batch: &mut Batch, first: usize, count: usize) -> usize {
+    fn pass(&mut self, batch: &Batch, first: usize, end: usize, tallies: &mut [Tally; 2]) -> usize {
         let needs_memory = self.program.has_stateless;
-        let packets = batch.packets();
-        let (passed, tallies) = self.flows.pass(first, count, &self.probes, packets, &mut self.now, needs_memory);
-        batch.decisions[first..first + passed].fill(ESTABLISHED);
-        batch.allowed |= if passed > 0 { u64::MAX >> (BATCH - passed) << first } else { 0 };
-        self.counters.count_many(Direction::Inbound, ESTABLISHED, tallies[0]);
-        self.counters.count_many(Direction::Outbound, ESTABLISHED, tallies[1]);
-        passed
+        self.flows.pass(first, end, &self.probes, batch.packets(), needs_memory, tallies)
+    }
+
+    /// Decides a packet whose turn it is.
+    #[inline(always)]
+    fn decide_next<T: Trace>(&mut self, batch: &mut Batch, at: usize, trace: &mut T) {
+        trace.begin(at);
+        self.now = batch.times[at];
+        let decision = self.decide_one(batch, at, trace);
+        batch.decisions[at] = decision;
+        batch.allowed |= u64::from(decision.verdict() == Verdict::Allow) << at;
+        self.counters.count(batch.keys[at].direction(), decision, batch.lengths[at] as usize);
+        self.program.hits.add(self.worker, decision.rule());
     }
 
     fn decide_one<T: Trace>(&mut self, batch: &Batch, at: usize, trace: &mut T) -> Decision {
@@ -309,6 +335,12 @@ impl Engine {
         self.flows.renew(again.slot);
         Ok(())
     }
+}
+
+/// One bit for each row from one to before another, which is at most [`BATCH`].
+#[inline(always)]
+const fn rows(first: usize, end: usize) -> u64 {
+    if first >= end { 0 } else { u64::MAX >> (BATCH - (end - first)) << first }
 }
 
 /// A packet of a flow that nobody had anything to say about.

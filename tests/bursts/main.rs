@@ -1,5 +1,5 @@
 //! What an engine does for many packets at once or remembers from one to the next, against the same packets one by one with
-//! nothing remembered: look-ups made ahead, stateless verdicts kept in flows.
+//! nothing remembered: look-ups made ahead, stateless verdicts kept in flows, packets that pass before their turn.
 
 #[path = "../gateway/mod.rs"]
 mod gateway;
@@ -8,6 +8,7 @@ mod gateway;
 mod random;
 
 mod ahead;
+mod early;
 mod remembered;
 
 use std::sync::Arc;
@@ -42,7 +43,12 @@ fn flow_settings() -> FlowSettings {
 
 impl Gate {
     fn new(program: Program) -> Gate {
-        let settings = Settings { flows: flow_settings(), datagrams: 256, seed: [7, 9], ..Settings::default() };
+        Gate::with(program, flow_settings())
+    }
+
+    /// The same with a flow table of another size.
+    fn with(program: Program, flows: FlowSettings) -> Gate {
+        let settings = Settings { flows, datagrams: 256, seed: [7, 9], ..Settings::default() };
         let engine = Engine::new(Arc::new(program), &settings);
         Gate { engine, batch: Batch::new(), decisions: Vec::new(), now: Now(0) }
     }

@@ -79,7 +79,7 @@ fn acl(is_answer_denied: bool) -> String {
 }
 
 /// A host whose untracked rules log what is sent to port 7 and decide nothing else.
-const LOGGED: &str = "
+pub const LOGGED: &str = "
 apiVersion: projectcalico.org/v3
 kind: HostEndpoint
 metadata: { name: worker, labels: { role: worker } }
@@ -115,7 +115,7 @@ fn compiled(policy: &Policy, site: &Site, existing_flows: ExistingFlows) -> Prog
     compile(policy, site, &options, &mut findings).unwrap_or_else(|| panic!("{findings:#?}"))
 }
 
-fn program(files: &[(&str, &str)], existing_flows: ExistingFlows) -> Program {
+pub fn program(files: &[(&str, &str)], existing_flows: ExistingFlows) -> Program {
     let (policy, _) = gateway::read(files).unwrap_or_else(|findings| panic!("{findings:#?}"));
     let site = if policy.acls.is_empty() { Site::default() } else { site() };
     compiled(&policy, &site, existing_flows)

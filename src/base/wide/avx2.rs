@@ -320,7 +320,15 @@ impl Wide for V3 {
                 any = self.avx2._mm256_or_si256(any, self.avx2._mm256_cmpeq_epi32(high, high_turned));
             }
         }
-        if self.avx2._mm256_movemask_epi8(any) == 0 { 0 } else { repeats(lanes, &cast(a)) }
+        if self.avx2._mm256_movemask_epi8(any) == 0 {
+            return 0;
+        }
+        let (words, mut found): (Array, u16) = (cast(a), 0);
+        for (lane, word) in words.into_iter().enumerate() {
+            let earlier = self.bits(self.equal(a, self.splat(word))) & lanes & !(u16::MAX << lane);
+            found |= u16::from(earlier != 0) << lane;
+        }
+        found & lanes
     }
 
     #[inline(always)]
@@ -459,15 +467,4 @@ impl Wide for V3 {
         }
         rows
     }
-}
-
-/// As [`Wide::repeats`], lane by lane.
-#[inline(never)]
-fn repeats(lanes: u16, words: &Array) -> u16 {
-    let mut found = 0;
-    for (lane, word) in words.iter().enumerate() {
-        let before = words.iter().take(lane).enumerate().any(|(at, other)| lanes >> at & 1 == 1 && other == word);
-        found |= u16::from(before) << lane;
-    }
-    found & lanes
 }

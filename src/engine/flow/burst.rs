@@ -7,7 +7,7 @@ use std::hint::select_unpredictable;
 
 use super::entry::Entry;
 use super::key::{Beyond, FlowKey, Plain, flow_of};
-use super::sixteen::{Compare, Ends, Find, Pass, Passed};
+use super::sixteen::{Compare, Ends, Find, Pass};
 use super::state::State;
 use super::table::NIL;
 use super::tcp::{self, Segment, Side, Transition, flag};
@@ -137,6 +137,44 @@ fn is_of_any(entry: &Entry, beyond: Option<&Beyond>, key: &Key) -> bool {
     })
 }
 
+/// Most flows that [`Stuck`] tells apart: more are not worth the comparisons.
+const MOST_STUCK: usize = 12;
+
+/// The slots of packets that have not passed: no later packet of their flows may, before they have had their turn.
+#[derive(Default)]
+struct Stuck {
+    slots: [u32; MOST_STUCK],
+    count: usize,
+}
+
+impl Stuck {
+    /// Lanes whose slot is one of these.
+    #[inline(always)]
+    fn of(&self, slots: &[u32; LANES]) -> u16 {
+        self.slots.iter().take(self.count).fold(0, |lanes, &slot| lanes | same(slots, slot))
+    }
+
+    /// Adds the slots of some lanes; new flows have none yet. Returns whether there was room.
+    #[inline(always)]
+    fn add(&mut self, slots: &[u32; LANES], mut lanes: u16) -> bool {
+        while lanes != 0 {
+            let slot = slots[lanes.trailing_zeros() as usize % LANES];
+            lanes &= !same(slots, slot);
+            if slot != NIL {
+                let Some(place) = self.slots.get_mut(self.count) else { return false };
+                (*place, self.count) = (slot, self.count + 1);
+            }
+        }
+        true
+    }
+}
+
+/// Lanes that hold a number.
+#[inline(always)]
+fn same(lanes: &[u32; LANES], number: u32) -> u16 {
+    lanes.iter().enumerate().fold(0, |same, (lane, &other)| same | u16::from(other == number) << lane)
+}
+
 impl Probes {
     /// Whether a packet had no flow when the burst began.
     #[cfg(test)]
@@ -144,16 +182,16 @@ impl Probes {
         self.news >> (at % BATCH) & 1 == 1
     }
 
-    /// Whether [`Flows::pass`] may let a packet of the burst pass.
+    /// One bit per packet that [`Flows::pass`] may let pass: it keeps the state of a flow that was there, by its flags.
     #[inline]
-    pub fn is_steady(&self, at: usize) -> bool {
-        self.steady_from(at) > 0
+    pub fn steady(&self) -> u64 {
+        self.steady
     }
 
-    /// How many packets that may pass follow each other from one on.
+    /// One bit per packet that belongs to no flow by its own key.
     #[inline]
-    fn steady_from(&self, at: usize) -> usize {
-        self.steady.checked_shr(at as u32).unwrap_or(0).trailing_ones() as usize
+    pub fn flowless(&self) -> u64 {
+        !self.keyed
     }
 
     #[inline]
@@ -326,69 +364,68 @@ impl Flows {
         }
     }
 
-    /// The most frequent case in one step: packets that keep the state of a flow which all layers have allowed. Of the first `count`
-    /// packets they pass as established from row `first` on, until one that does not: each flow counts its packet, takes its window
-    /// record and starts its timer again. Returns how many passed, and their number and bytes by direction. Whatever comes next is left to
-    /// [`Flows::look_probed`].
+    /// The most frequent case in one step: packets that keep the state of a flow which all layers have allowed. They pass as
+    /// established: each flow counts its packet, takes its window record and starts its timer again. Of the packets that `wanted` has a
+    /// bit for those pass, sixteen at once, whose flow no other packet of them has before. Returns which have passed, one bit for each.
     ///
-    /// With `needs_memory` only packets pass that the stateless layers were seen to let pass ([`Flows::remember`]). `now` is the
-    /// moment of the packet before, and becomes that of the last that passed: time never runs backwards (GW-26).
+    /// They pass before packets that came before them, which no verdict can tell: a flow is changed by its own packets alone, in
+    /// their order, as long as `wanted` has a bit for each packet that could be one; a flow that keeps its state is live already when an
+    /// earlier packet asks for its place, and not half-open, so that it would not have been given away (GW-24).
+    ///
+    /// With `needs_memory` only packets pass that the stateless layers were seen to let pass ([`Flows::remember`]). The times of the
+    /// packets must not run backwards.
     #[inline]
-    pub fn pass(
+    pub fn pass_early(
         &mut self,
-        first: usize,
-        count: usize,
+        wanted: u64,
         probes: &Probes,
         packets: Packets<'_>,
-        now: &mut Now,
         needs_memory: bool,
-    ) -> (usize, [Tally; 2]) {
-        let count = count.min(packets.keys.len());
-        let (mut at, mut tallies) = (first, [Tally::default(); 2]);
-        while at < count {
-            let run = probes.steady_from(at).min(count - at);
-            // To the end of its group, if groups are worked on at once.
-            let here = if packets.level.is_wide() { run.min(LANES - at % LANES) } else { run };
-            if here == 0 {
-                break;
+        tallies: &mut [Tally; 2],
+    ) -> u64 {
+        let (mut passed, mut stuck) = (0, Stuck::default());
+        let least = packets.level.least();
+        for (group, slots) in probes.slots.iter().enumerate().take(packets.columns.len()) {
+            let first = group * LANES;
+            let wanted = (wanted >> first) as u16;
+            let mut lanes = wanted & (probes.steady >> first) as u16;
+            // Packets that begin a flow have no slot, and nobody waits for them.
+            let wanted = wanted & !(probes.news >> first) as u16;
+            if lanes.count_ones() >= least {
+                lanes &= !stuck.of(slots);
+                let mut turning = wanted & !lanes;
+                while turning != 0 {
+                    let lane = turning.trailing_zeros() as usize % LANES;
+                    lanes &= !(same(slots, slots[lane]) & u16::MAX << lane);
+                    turning &= turning - 1;
+                }
             }
-            let end = at + here;
-            if packets.level.pays_for(here)
-                && let Some(passed) = self.pass_at_once(at, end, probes, packets, *now, needs_memory)
+            let mut done = 0;
+            if lanes.count_ones() >= least
+                && let Some((lanes, sums)) = self.pass_sixteen(group, lanes, least, probes, packets, needs_memory)
             {
-                tallies.iter_mut().zip(passed.tallies).for_each(|(sum, tally)| sum.add(tally));
-                (at, *now) = (at + passed.count, passed.now);
-                if passed.is_refused {
-                    break;
-                }
-                if passed.count > 0 {
-                    continue;
-                }
+                tallies.iter_mut().zip(sums).for_each(|(sum, tally)| sum.add(tally));
+                done = lanes;
             }
-            let passed = self.pass_while(at, end, probes, packets, now, needs_memory);
-            tallies.iter_mut().zip(passed.1).for_each(|(sum, tally)| sum.add(tally));
-            at += passed.0;
-            if at < end {
+            passed |= u64::from(done) << first;
+            if !stuck.add(slots, wanted & !done) {
                 break;
             }
         }
-        (at - first, tallies)
+        passed
     }
 
-    /// Lets packets pass from row `at` to `end`, which are of one group of sixteen, if this processor can work on so many.
+    /// Lets packets of one group of sixteen pass, if this processor can work on so many.
     #[inline]
-    fn pass_at_once(
+    fn pass_sixteen(
         &mut self,
-        at: usize,
-        end: usize,
+        group: usize,
+        lanes: u16,
+        least: u32,
         probes: &Probes,
         packets: Packets<'_>,
-        now: Now,
         needs_memory: bool,
-    ) -> Option<Passed> {
-        let group = at / LANES;
-        let first = group * LANES;
-        let lanes = (u32::MAX << (at - first) & !(u32::MAX << (end - first))) as u16;
+    ) -> Option<(u16, [Tally; 2])> {
         let is_fresh = probes.changes == self.table.changes();
         let (limit, epoch) = (self.revalidate_before, self.epoch);
         let (entries, _, timeouts) = self.table.parts();
@@ -397,12 +434,12 @@ impl Flows {
             timeouts,
             ends: probes.ends.get(group)?,
             slots: probes.slots.get(group)?,
-            lows: (probes.lows >> first) as u16,
+            lows: (probes.lows >> (group * LANES)) as u16,
             columns: packets.columns.get(group)?,
             times: packets.times.as_chunks().0.get(group)?,
             lengths: packets.lengths.as_chunks().0.get(group)?,
             lanes,
-            now,
+            least,
             epoch,
             limit,
             needs_memory,
@@ -411,23 +448,25 @@ impl Flows {
         packets.level.run(pass)
     }
 
+    /// The same one by one and in order, from row `first` on to `count`, up to a packet that does not pass. Returns how many have
+    /// passed. Whatever comes next is left to [`Flows::look_probed`].
     #[inline(always)]
-    fn pass_while(
+    pub fn pass(
         &mut self,
         first: usize,
         count: usize,
         probes: &Probes,
         packets: Packets<'_>,
-        now: &mut Now,
         needs_memory: bool,
-    ) -> (usize, [Tally; 2]) {
+        tallies: &mut [Tally; 2],
+    ) -> usize {
         let (limit, epoch) = (self.revalidate_before, self.epoch);
         let (entries, beyond, timeouts) = self.table.parts();
         // Of one length, so that no position is checked more than once.
         let count = count.min(packets.keys.len()).min(BATCH);
         let (keys, times, lengths) = (&packets.keys[..count], &packets.times[..count], &packets.lengths[..count]);
         let slots = &probes.slots.as_flattened()[..count];
-        let (mut at, mut latest, mut tallies) = (first, *now, [Tally::default(); 2]);
+        let mut at = first;
         while at < count {
             let (slot, key, is_low) = (slots[at] as usize, &keys[at], probes.lows >> at & 1 == 1);
             let Some(entry) = entries.get_mut(slot) else { break };
@@ -443,7 +482,7 @@ impl Flows {
             let is_tcp = key.protocol == 6;
             let acks = if is_ack(key.tcp_flags) { ACK_KEEPS } else { 0 };
             let keeps = select_unpredictable(is_tcp, acks, OTHERS_KEEP) >> (side as usize * 16 + doing) & 1;
-            let moment = latest.at_least(times[at]);
+            let moment = times[at];
             // A moment in the future counts as long ago, and the packet is left to the long way.
             let is_live = moment.0.wrapping_sub(entry.last()) < timeouts[doing];
             if (keeps == 0) | !is_live {
@@ -455,12 +494,10 @@ impl Flows {
                 break;
             }
             entry.refresh(moment, lengths[at]);
-            latest = moment;
             tallies[key.direction() as usize].add(Tally { packets: 1, bytes: u64::from(lengths[at]) });
             at += 1;
         }
-        *now = latest;
-        (at - first, tallies)
+        at - first
     }
 
     /// Notes that the stateless layers of the program in force had nothing against a packet of an established flow and nothing
@@ -512,7 +549,7 @@ mod tests {
         let mut probes = Probes::default();
         let packets = Packets { level: Level::Scalar, keys: &keys, columns: &[], times: &[], lengths: &[] };
         flows.probe(packets, keys.len(), 0, &mut probes);
-        assert!((0..keys.len()).all(|at| probes.is_new(at) && !probes.is_steady(at)));
+        assert!((0..keys.len()).all(|at| probes.is_new(at)) && probes.steady() == 0);
         assert_eq!(flows.openings(&probes, &keys), 0b0100_1001, "the SYN, and the first datagram of each flow");
     }
 

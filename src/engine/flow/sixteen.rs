@@ -242,7 +242,7 @@ fn fill<W: Wide>(wide: W, columns: &Columns, ends: &mut Ends) -> (u16, u16, u16)
     (wide.bits(is_low), wide.bits(is_plain), wide.bits(wide.without(is_tcp, is_ack(wide, facts))))
 }
 
-/// Lets packets pass that keep the state of their flow: of `lanes`, which follow each other, the first ones.
+/// Lets packets pass that keep the state of their flow: those of `lanes` whose flow no earlier one of them has.
 pub(super) struct Pass<'a> {
     pub entries: &'a mut [Entry],
     pub timeouts: &'a [u64; 16],
@@ -252,12 +252,13 @@ pub(super) struct Pass<'a> {
     /// Lanes whose sender is the lower end.
     pub lows: u16,
     pub columns: &'a Columns,
+    /// Never before those of earlier packets.
     pub times: &'a [Now; LANES],
     /// Below 2^28 bytes each.
     pub lengths: &'a [u32; LANES],
     pub lanes: u16,
-    /// The moment of the packet before.
-    pub now: Now,
+    /// Fewer packets are left to be passed one by one.
+    pub least: u32,
     pub epoch: u16,
     /// Flows allowed last in an earlier epoch do not pass.
     pub limit: u16,
@@ -267,38 +268,31 @@ pub(super) struct Pass<'a> {
     pub is_fresh: bool,
 }
 
-/// What [`Pass`] has done.
-pub(super) struct Passed {
-    /// Packets that have passed.
-    pub count: usize,
-    /// The packet behind them does not keep the state of its flow; otherwise nothing is known of it.
-    pub is_refused: bool,
-    /// By direction.
-    pub tallies: [Tally; 2],
-    /// The moment of the last that passed.
-    pub now: Now,
-}
-
-/// Fewer packets are passed one by one.
-const FEW: u32 = 4;
+/// What [`Pass`] stands for where a packet is not asked about: a slot that no entry and no other lane has.
+const NOBODY: [u32; LANES] = {
+    let (mut slots, mut lane) = ([NIL; LANES], 0);
+    while lane < LANES {
+        slots[lane] -= lane as u32;
+        lane += 1;
+    }
+    slots
+};
 
 impl Kernel for Pass<'_> {
-    type Output = Passed;
+    /// Lanes that have passed, and their packets and bytes by direction.
+    type Output = (u16, [Tally; 2]);
 
     #[inline(always)]
-    fn call<W: Wide>(self, wide: W) -> Passed {
-        let Pass { entries, timeouts, ends, slots, columns, times, lengths, lanes, now, .. } = self;
-        let nobody = Passed { count: 0, is_refused: false, tallies: [Tally::default(); 2], now };
-        // A flow that comes twice, and a time that runs backwards, end the run; the next one begins there.
-        let times: &[u64; LANES] = bytemuck::cast_ref(times);
-        let first = lanes.trailing_zeros() as usize % LANES;
-        let is_late = !wide.ascending(times) & !(1 << first);
-        let cut = lanes & (is_late | wide.repeats(lanes, wide.load(slots)));
-        let whole = before(lanes, cut);
-        if whole.count_ones() < FEW || times[first] < now.0 {
+    fn call<W: Wide>(self, wide: W) -> Self::Output {
+        let Pass { entries, timeouts, ends, slots, columns, times, lengths, lanes, .. } = self;
+        let nobody = (0, [Tally::default(); 2]);
+        let slots = wide.select(wide.mask(lanes), wide.load(slots), wide.load(&NOBODY));
+        let lanes = lanes & !wide.repeats(lanes, slots);
+        if lanes.count_ones() < self.least {
             return nobody;
         }
 
+        let slots = &wide.store(slots);
         let empty = Entry::zeroed();
         let mut entry = [&empty; LANES];
         for (entry, &slot) in entry.iter_mut().zip(slots) {
@@ -325,7 +319,7 @@ impl Kernel for Pass<'_> {
         let keeps = wide.select(is_tcp, wide.keep(is_ack, wide.splat(ACK_KEEPS)), wide.splat(OTHERS_KEEP));
         let is_kept = wide.has(wide.down_by(keeps, wide.add_where(is_responder, doing, 16)), 1);
 
-        let [now_low, now_high] = wide.split(times);
+        let [now_low, now_high] = wide.split(bytemuck::cast_ref(times));
         let [timeout_low, timeout_high] = wide.split(timeouts);
         let (timeout_low, timeout_high) = (wide.look_up(timeout_low, doing), wide.look_up(timeout_high, doing));
         let age_low = wide.subtract(now_low, last_low);
@@ -374,10 +368,9 @@ impl Kernel for Pass<'_> {
             .either(wide.has(state, u32::from(PICKED_UP) << 8), wide.has(facts, KeyBits::in_word(KeyBits::NO_WINDOW)));
         let is_checked = wide.without(is_tcp, is_unknown);
         let is_ok = wide.without(wide.both(wide.both(is_kept, is_live), is_allowed), wide.both(is_outside, is_checked));
-        let is_ok = wide.bits(is_ok);
-        let run = before(lanes, cut | lanes & !is_ok);
-        if run == 0 {
-            return Passed { is_refused: true, ..nobody };
+        let lanes = lanes & wide.bits(is_ok);
+        if lanes == 0 {
+            return nobody;
         }
 
         let moves = wide.without(is_checked, is_outside);
@@ -415,7 +408,7 @@ impl Kernel for Pass<'_> {
         ];
         let written = wide.rows_of_sixteen([low, high]);
         for (lane, words) in written.iter().enumerate() {
-            if run >> lane & 1 == 1
+            if lanes >> lane & 1 == 1
                 && let Some(entry) = entries.get_mut(slots[lane] as usize)
             {
                 *entry = bytemuck::cast(wide.store(*words));
@@ -424,18 +417,11 @@ impl Kernel for Pass<'_> {
 
         let mut tallies = [Tally::default(); 2];
         let out = wide.bits(is_outbound);
-        for (direction, lanes) in [(Direction::Inbound, run & !out), (Direction::Outbound, run & out)] {
+        for (direction, lanes) in [(Direction::Inbound, lanes & !out), (Direction::Outbound, lanes & out)] {
             let bytes = u64::from(wide.sum(wide.mask(lanes), sizes));
             tallies[direction as usize] = Tally { packets: u64::from(lanes.count_ones()), bytes };
         }
-        let last = (LANES - 1).saturating_sub(run.leading_zeros() as usize);
-        let end = lanes & !run;
-        Passed {
-            count: run.count_ones() as usize,
-            is_refused: end & end.wrapping_neg() & !is_ok & !cut != 0,
-            tallies,
-            now: Now(times[last]),
-        }
+        (lanes, tallies)
     }
 }
 
@@ -458,12 +444,6 @@ impl<W: Wide> BySide<W> {
 #[inline(always)]
 fn is_before<W: Wide>(wide: W, a: W::Words, b: W::Words) -> W::Mask {
     wide.is_negative(wide.subtract(a, b))
-}
-
-/// The lanes before the first of `stops`.
-#[inline(always)]
-fn before(lanes: u16, stops: u16) -> u16 {
-    lanes & (stops & stops.wrapping_neg()).wrapping_sub(1)
 }
 
 #[cfg(test)]
