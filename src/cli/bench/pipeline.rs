@@ -2,7 +2,8 @@
 //!
 //! Each worker has a line between two in-memory ring ports and plays the far ends itself: it fills the receive rings with frames,
 //! reads the clock, lets the line run until the rings are empty, and reads the clock again. So neither the making of frames nor a
-//! clock per packet is in the figures. Stages are measured by difference: the same frames through lines that do less.
+//! clock per packet is in the figures. Stages are measured by difference: the same frames through lines that do less, all lines in
+//! turn and again and again, since a processor may be faster in one second than in the next.
 
 use std::fmt::Write;
 use std::sync::{Arc, Barrier};
@@ -39,6 +40,8 @@ const SLOTS: usize = 1024;
 /// Most fillings of the rings that are measured. The figure is their median, so that one during which the thread had to wait for
 /// a processor does not count.
 const FILLINGS: usize = 1 << 20;
+/// How long a line runs before the next one has its turn, in seconds.
+const TURN: f64 = 0.05;
 
 /// Arguments of `ringwall bench pipeline`.
 #[derive(Clone, Debug, Args)]
@@ -260,37 +263,54 @@ struct Figure {
     allocations: u64,
 }
 
-/// Runs a rig for some time. `again` is called when every new flow has been there once.
-fn figure<J: Judge>(
-    rig: &mut Rig<J>,
-    source: &mut Feed<'_>,
-    seconds: f64,
-    allocations: fn() -> u64,
-    again: impl Fn(&mut J),
+/// A rig that runs again and again, and what it has measured.
+struct Course<'a, J> {
+    rig: Rig<J>,
+    source: Feed<'a>,
+    /// Of the packets, so many come out.
     expected: f64,
-) -> Result<Figure, String> {
-    let (mut frame, mut chosen) = (Vec::with_capacity(2048), Vec::with_capacity(2 * WAITING));
-    let mut fillings: Vec<f64> = Vec::with_capacity(FILLINGS);
-    let (mut packets, mut out, mut counted) = (0, 0, 0);
-    let end = Instant::now() + Duration::from_secs_f64(seconds);
-    while fillings.is_empty() || (Instant::now() < end && fillings.len() < FILLINGS) {
-        source.fill(&mut chosen);
-        (rig.spent, rig.packets) = (Duration::ZERO, 0);
-        let before = allocations();
-        out += rig.go(source.traffic, chosen.iter().copied(), &mut frame);
-        counted += allocations() - before;
-        fillings.push(rig.spent.as_secs_f64() * 1e9 / rig.packets.max(1) as f64);
-        packets += rig.packets;
-        if source.is_new && source.at == 0 {
-            again(rig.line.judge_mut());
+    allocations: fn() -> u64,
+    /// Nanoseconds per packet.
+    fillings: Vec<f64>,
+    packets: u64,
+    out: u64,
+    allocated: u64,
+}
+
+impl<'a, J: Judge> Course<'a, J> {
+    fn new(rig: Rig<J>, source: Feed<'a>, expected: f64, allocations: fn() -> u64) -> Course<'a, J> {
+        let fillings = Vec::with_capacity(FILLINGS);
+        Course { rig, source, expected, allocations, fillings, packets: 0, out: 0, allocated: 0 }
+    }
+
+    /// Runs for some time. `again` is called when every new flow has been there once.
+    fn run(&mut self, seconds: f64, again: impl Fn(&mut J)) {
+        let (mut frame, mut chosen) = (Vec::with_capacity(2048), Vec::with_capacity(2 * WAITING));
+        let end = Instant::now() + Duration::from_secs_f64(seconds);
+        while self.fillings.is_empty() || (Instant::now() < end && self.fillings.len() < FILLINGS) {
+            self.source.fill(&mut chosen);
+            let rig = &mut self.rig;
+            (rig.spent, rig.packets) = (Duration::ZERO, 0);
+            let before = (self.allocations)();
+            self.out += rig.go(self.source.traffic, chosen.iter().copied(), &mut frame);
+            self.allocated += (self.allocations)() - before;
+            self.fillings.push(rig.spent.as_secs_f64() * 1e9 / rig.packets.max(1) as f64);
+            self.packets += rig.packets;
+            if self.source.is_new && self.source.at == 0 {
+                again(rig.line.judge_mut());
+            }
         }
     }
-    if out != (packets as f64 * expected) as u64 {
-        return Err(format!("{packets} frames went in and {out} came out: {:?}", rig.line.fates()));
+
+    fn figure(&mut self) -> Result<Figure, String> {
+        let (packets, out) = (self.packets, self.out);
+        if out != (packets as f64 * self.expected) as u64 {
+            return Err(format!("{packets} frames went in and {out} came out: {:?}", self.rig.line.fates()));
+        }
+        let middle = self.fillings.len() / 2;
+        let (_, nanoseconds, _) = self.fillings.select_nth_unstable_by(middle, f64::total_cmp);
+        Ok(Figure { nanoseconds: *nanoseconds, packets, allocations: self.allocated })
     }
-    let middle = fillings.len() / 2;
-    let (_, nanoseconds, _) = fillings.select_nth_unstable_by(middle, f64::total_cmp);
-    Ok(Figure { nanoseconds: *nanoseconds, packets, allocations: counted })
 }
 
 /// Which flows belong to which worker, as a network card that spreads by the same hash would have it.
@@ -397,15 +417,13 @@ impl Job<'_> {
         Feed { traffic: self.traffic, mine: self.mine, dice, is_new: self.arguments.new, at: 0 }
     }
 
-    fn partial(&self, parses: bool, verdict: Verdict, barrier: &Barrier) -> Result<f64, String> {
+    fn partial(&self, parses: bool, verdict: Verdict) -> Result<Course<'_, Partial>, String> {
         let decision = Decision::new(verdict, Reason::DefaultAllow, Stage::Default, FlowState::None);
         let batch = parses.then(|| Batch::at_level(self.level));
         let judge = Partial { batch, decision, counters: Counters::default() };
-        let mut rig = Rig::new(judge, None, self.arguments.burst)?;
+        let rig = Rig::new(judge, None, self.arguments.burst)?;
         let expected = if verdict == Verdict::Allow { 1.0 } else { 0.0 };
-        barrier.wait();
-        let seconds = self.arguments.seconds;
-        Ok(figure(&mut rig, &mut self.source(), seconds, self.allocations, |_| {}, expected)?.nanoseconds)
+        Ok(Course::new(rig, self.source(), expected, self.allocations))
     }
 
     /// An engine that knows the flows already, unless all shall be new.
@@ -433,18 +451,8 @@ impl Job<'_> {
         Ok(rig)
     }
 
-    fn engine(
-        &self,
-        program: &Arc<Program>,
-        exchange: Option<Exchange>,
-        barrier: &Barrier,
-    ) -> Result<(Figure, f64, bool), String> {
-        let mut rig = self.rig(program, exchange)?;
-        barrier.wait();
-        let again = |judge: &mut EngineJudge| judge.forget();
-        let figure = figure(&mut rig, &mut self.source(), self.arguments.seconds, self.allocations, again, 1.0)?;
-        let table = rig.line.judge().engine().flows().table();
-        Ok((figure, table.bytes() as f64 / table.capacity() as f64, table.is_on_huge_pages()))
+    fn engine(&self, program: &Arc<Program>, exchange: Option<Exchange>) -> Result<Course<'_, EngineJudge>, String> {
+        Ok(Course::new(self.rig(program, exchange)?, self.source(), 1.0, self.allocations))
     }
 
     fn measure(
@@ -454,11 +462,31 @@ impl Job<'_> {
         exchange: Exchange,
         barrier: &Barrier,
     ) -> Result<Found, String> {
-        let (whole, bytes_per_flow, is_huge) = self.engine(program, Some(exchange), barrier)?;
-        let rings = self.partial(false, Verdict::Deny, barrier)?;
-        let passed = self.partial(false, Verdict::Allow, barrier)?;
-        let parsed = self.partial(true, Verdict::Allow, barrier)?;
-        let flowed = self.engine(empty, None, barrier)?.0.nanoseconds;
+        let mut engines = [self.engine(program, Some(exchange))?, self.engine(empty, None)?];
+        let mut partials = [
+            self.partial(false, Verdict::Deny)?,
+            self.partial(false, Verdict::Allow)?,
+            self.partial(true, Verdict::Allow)?,
+        ];
+        let turns = (self.arguments.seconds / TURN).ceil().max(1.0);
+        let seconds = self.arguments.seconds / turns;
+        for _ in 0..turns as u64 {
+            for course in &mut engines {
+                barrier.wait();
+                course.run(seconds, EngineJudge::forget);
+            }
+            for course in &mut partials {
+                barrier.wait();
+                course.run(seconds, |_| {});
+            }
+        }
+        let table = engines[0].rig.line.judge().engine().flows().table();
+        let (bytes_per_flow, is_huge) = (table.bytes() as f64 / table.capacity() as f64, table.is_on_huge_pages());
+        let [whole, flowed] = &mut engines;
+        let (whole, flowed) = (whole.figure()?, flowed.figure()?.nanoseconds);
+        let [rings, passed, parsed] = &mut partials;
+        let [rings, passed, parsed] =
+            [rings.figure()?, passed.figure()?, parsed.figure()?].map(|found| found.nanoseconds);
         let stages = Stages {
             rings,
             parse: parsed - passed,
