@@ -146,8 +146,10 @@ impl Engine {
     pub fn process<T: Trace>(&mut self, batch: &mut Batch, trace: &mut T) {
         let count = batch.len();
         batch.complete();
-        batch.settle(self.now);
         self.flows.probe(batch.packets(), count, batch.keyless, &mut self.probes);
+        if !self.probes.is_in_time() || batch.times[0] < self.now {
+            batch.settle(self.now);
+        }
         self.ahead.begin();
         batch.decisions[..count].fill(ESTABLISHED);
         batch.allowed = 0;

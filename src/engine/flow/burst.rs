@@ -38,6 +38,8 @@ pub struct Probes {
     pub(super) news: u64,
     /// One bit per packet: it may keep the state of a flow that was there, by its flags.
     pub(super) steady: u64,
+    /// The times of the packets are known not to run backwards.
+    pub(super) is_in_time: bool,
     /// Insertions and removals in the table when all this was filled in.
     changes: u64,
 }
@@ -52,6 +54,7 @@ impl Default for Probes {
             keyed: 0,
             news: 0,
             steady: 0,
+            is_in_time: false,
             changes: 0,
         }
     }
@@ -188,6 +191,12 @@ impl Probes {
         self.steady
     }
 
+    /// Whether the times of the packets are known not to run backwards.
+    #[inline]
+    pub fn is_in_time(&self) -> bool {
+        self.is_in_time
+    }
+
     /// One bit per packet that belongs to no flow by its own key.
     #[inline]
     pub fn flowless(&self) -> u64 {
@@ -211,11 +220,11 @@ impl Flows {
     /// packet i has no key.
     #[inline]
     pub fn probe(&mut self, packets: Packets<'_>, count: usize, keyless: u64, probes: &mut Probes) {
-        let Packets { keys, columns, .. } = packets;
+        let Packets { keys, columns, times, .. } = packets;
         let count = count.min(keys.len()).min(BATCH);
         probes.changes = self.table.changes();
         self.table.begin();
-        let find = Find { table: &self.table, keys, columns, keyless, count, probes: &mut *probes };
+        let find = Find { table: &self.table, keys, columns, times, keyless, count, probes: &mut *probes };
         let found = if count <= LANES * columns.len() { packets.level.run(find) } else { None };
         if found.is_none() {
             self.find_one_by_one(keys, count, keyless, probes);
@@ -263,6 +272,7 @@ impl Flows {
                 news |= u64::from(own.is_none()) << at;
             }
         }
+        probes.is_in_time = false;
         (probes.lows, probes.keyed, probes.news, probes.steady) = (lows, keyed, news, keyed & !news & !turning);
     }
 

@@ -57,6 +57,7 @@ pub(super) struct Find<'a> {
     pub table: &'a Table,
     pub keys: &'a [Key],
     pub columns: &'a [Columns],
+    pub times: &'a [Now],
     pub keyless: u64,
     pub count: usize,
     pub probes: &'a mut Probes,
@@ -67,7 +68,9 @@ impl Kernel for Find<'_> {
 
     #[inline(always)]
     fn call<W: Wide>(self, wide: W) {
-        let Find { table, keys, columns, keyless, count, probes } = self;
+        let Find { table, keys, columns, times, keyless, count, probes } = self;
+        let times: &[u64] = bytemuck::cast_slice(times);
+        let (times, mut latest, mut late) = (times.as_chunks::<LANES>().0, 0, 0);
         let ((buckets, seed), entries) = (table.hashing(), table.entries());
         let (mut lows, mut keyed, mut unsure, mut news, mut turning) = (0u64, 0u64, 0u64, 0u64, 0u64);
         // Packets whose addresses have a part beyond.
@@ -79,6 +82,10 @@ impl Kernel for Find<'_> {
             let first = g * LANES;
             let Some(left) = count.checked_sub(first).filter(|&left| left > 0) else { break };
             let here = ((1u32 << left.min(LANES)) - 1) as u16;
+            if let Some(times) = times.get(g) {
+                late |= u16::from(times[0] < latest) | !wide.ascending(times) & here;
+                latest = times[LANES - 1];
+            }
             let keyless = (keyless >> first) as u16;
             let (is_low, is_plain, turns) = fill(wide, columns, ends);
             turning |= u64::from(turns) << first;
@@ -180,6 +187,7 @@ impl Kernel for Find<'_> {
             unsure &= unsure - 1;
         }
         (probes.lows, probes.keyed, probes.news, probes.steady) = (lows, keyed, news, keyed & !news & !turning);
+        probes.is_in_time = late == 0 && count <= LANES * times.len();
     }
 }
 
