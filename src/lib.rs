@@ -37,10 +37,12 @@
 //!
 //! The addresses, ports and protocol of a packet become interval and class numbers once, for all its stages
 //! ([`engine::program::header`]: tables and nodes for IPv4 in [`engine::program::partition`], a search tree for IPv6). A long scope
-//! is taken apart ([`engine::program::split`]): each entry is filed under its rarer address, three to a cache line ([`engine::program::leaf`]), and the few that are broad on both sides are multiplied out
-//! beforehand ([`engine::program::cross`]); the lowest number of three wins. Short scopes, and those where evaluation goes on behind a
-//! rule, are rows of sparse bits, which are ANDed ([`engine::program::vectors`]). [`compile::dimensions`] chooses by an estimate in nanoseconds within a budget of memory
-//! and of steps, refuses what does not fit, and `ringwall show program` prints what it chose. A burst goes through each phase
+//! is taken apart ([`engine::program::split`]): each entry is filed under its rarer address, three to a cache line
+//! ([`engine::program::leaf`]), and the few that are broad on both sides are multiplied out beforehand
+//! ([`engine::program::cross`]); the lowest number of three wins. Short scopes, and those where evaluation goes on behind a rule,
+//! are rows of sparse bits, which are ANDed ([`engine::program::vectors`]). [`compile::dimensions`] chooses by an estimate in
+//! nanoseconds within a budget of memory and of steps, refuses what does not fit, and `ringwall show program` prints what it
+//! chose. A burst goes through each phase
 //! as a whole, in the instructions that the processor has ([`engine::program::isa`]). Sets of addresses stay sets: they cost
 //! intervals, not entries.
 //!

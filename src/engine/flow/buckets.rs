@@ -4,9 +4,9 @@
 //!  bucket, 64 bytes:  | displaced | word 1 | word 2 | ... | word 15 |
 //!  word, 32 bits:     | tag: upper bits, never 0 | slot: lower bits, as many as the capacity needs |    0 = empty
 //! ```
-//! A look-up compares the tags of a whole line at once, with what every x86-64 processor has. An entry whose home bucket is full goes to the next one with room; each
-//! full bucket that it passed counts it as displaced, so that a look-up goes on only where somebody went on. With ten entries
-//! to a line of fifteen, under one in a hundred lives away from home.
+//! A look-up compares the tags of a whole line at once, with what every x86-64 processor has. An entry whose home bucket is full
+//! goes to the next one with room; each full bucket that it passed counts it as displaced, so that a look-up goes on only where
+//! somebody went on. With ten entries to a line of fifteen, under one in a hundred lives away from home.
 
 use core::arch::x86_64::__m128i;
 
