@@ -65,8 +65,8 @@ impl Level {
         }
     }
 
-    /// So many of sixteen packets that are looked at must do the same at least, for doing it at once to be faster than one by one. For
-    /// letting them pass, which with AVX2 takes a third of the instructions that sixteen take one by one, if more of a time each.
+    /// Of sixteen packets, so many must take part for working on all lanes at once to be faster than one by one, where the others are
+    /// left out. With AVX2 that takes a third of the instructions, but not a third of the time.
     #[inline(always)]
     pub const fn least(self) -> u32 {
         match self {
