@@ -270,6 +270,9 @@ struct Course<'a, J> {
     /// Of the packets, so many come out.
     expected: f64,
     allocations: fn() -> u64,
+    /// What a filling needs, taken once: allocations are those of the whole process, other workers' among them.
+    frame: Vec<u8>,
+    chosen: Vec<(u32, Step)>,
     /// Nanoseconds per packet.
     fillings: Vec<f64>,
     packets: u64,
@@ -279,20 +282,20 @@ struct Course<'a, J> {
 
 impl<'a, J: Judge> Course<'a, J> {
     fn new(rig: Rig<J>, source: Feed<'a>, expected: f64, allocations: fn() -> u64) -> Course<'a, J> {
+        let (frame, chosen) = (Vec::with_capacity(2048), Vec::with_capacity(2 * WAITING));
         let fillings = Vec::with_capacity(FILLINGS);
-        Course { rig, source, expected, allocations, fillings, packets: 0, out: 0, allocated: 0 }
+        Course { rig, source, expected, allocations, frame, chosen, fillings, packets: 0, out: 0, allocated: 0 }
     }
 
     /// Runs for some time. `again` is called when every new flow has been there once.
     fn run(&mut self, seconds: f64, again: impl Fn(&mut J)) {
-        let (mut frame, mut chosen) = (Vec::with_capacity(2048), Vec::with_capacity(2 * WAITING));
         let end = Instant::now() + Duration::from_secs_f64(seconds);
         while self.fillings.is_empty() || (Instant::now() < end && self.fillings.len() < FILLINGS) {
-            self.source.fill(&mut chosen);
+            self.source.fill(&mut self.chosen);
             let rig = &mut self.rig;
             (rig.spent, rig.packets) = (Duration::ZERO, 0);
             let before = (self.allocations)();
-            self.out += rig.go(self.source.traffic, chosen.iter().copied(), &mut frame);
+            self.out += rig.go(self.source.traffic, self.chosen.iter().copied(), &mut self.frame);
             self.allocated += (self.allocations)() - before;
             self.fillings.push(rig.spent.as_secs_f64() * 1e9 / rig.packets.max(1) as f64);
             self.packets += rig.packets;
