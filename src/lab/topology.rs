@@ -112,7 +112,9 @@ fn side(interface: &str, own: &[IpAddr], other: &[IpAddr]) -> Vec<String> {
     let mut commands = vec!["link set lo up".to_owned(), format!("link set {interface} up")];
     let usable = |host: &&IpAddr| host.is_ipv4() || has_ipv6();
     for host in own.iter().filter(usable) {
-        commands.push(format!("address add {host}/{} dev {interface}", Family::of(*host).bits()));
+        // Without duplicate address detection, which even switched off ends a moment later: until then nobody can bind to it.
+        let at_once = if host.is_ipv6() { " nodad" } else { "" };
+        commands.push(format!("address add {host}/{} dev {interface}{at_once}", Family::of(*host).bits()));
     }
     for host in other.iter().filter(usable) {
         let length = on_link_length(*host);
