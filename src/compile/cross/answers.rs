@@ -5,8 +5,9 @@ use std::hash::{BuildHasher, RandomState};
 
 use super::product::{Known, Rows, ones};
 
-/// Rows of answers that take less are not cut into chunks.
-const FEW_BYTES: usize = 256 << 10;
+/// Rows of answers that take less are not cut into chunks: they stay in a second cache beside the other tables, and a load less counts
+/// for more than the memory.
+const FEW_BYTES: usize = 512 << 10;
 
 /// Answers in a chunk: a cache line.
 pub const CHUNK: usize = 32;
