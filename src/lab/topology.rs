@@ -169,3 +169,17 @@ pub(super) fn ip<S: AsRef<str>>(inside: Option<&str>, commands: &[S]) -> Result<
         other => other,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_can_be_bound_as_soon_as_they_are_there() {
+        let own = ["10.1.1.1", "2001:db8::1"].map(|host| host.parse().unwrap());
+        let commands = side("eth", &own, &[]);
+        let is_any = |start: &str, end: &str| commands.iter().any(|c| c.starts_with(start) && c.ends_with(end));
+        assert!(is_any("address add 10.1.1.1/32", " dev eth"), "{commands:?}");
+        assert_eq!(is_any("address add 2001:db8::1/128", " nodad"), has_ipv6(), "{commands:?}");
+    }
+}

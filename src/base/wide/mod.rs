@@ -66,8 +66,8 @@ impl Level {
     }
 
     /// Of sixteen packets, so many must take part for working on all lanes at once to be faster than one by one, where the others are
-    /// left out. With AVX2 that takes a third of the instructions, but not a third of the time. With AVX-512 three to six cost the same
-    /// both ways.
+    /// left out. With AVX2 that takes a third of the instructions, but not a third of the time. With AVX-512 any bound from three to six
+    /// is as good.
     #[inline(always)]
     pub const fn least(self) -> u32 {
         match self {
