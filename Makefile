@@ -70,7 +70,8 @@ demo: build
 	$(SUDO) $(RINGWALL) lab test
 	$(RINGWALL) replay --gateway pcaps/gateway.yaml --in uplink=pcaps/uplink.pcap --in downlink=pcaps/downlink.pcap --repeat 1000
 
-bench: setup
+bench: build
+	bench/heavy $(RINGWALL)
 	cargo bench --locked
 
 peers:

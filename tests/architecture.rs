@@ -39,7 +39,7 @@ type Findings = Vec<String>;
 /// One rule: the path below `src`, with `/`, and the text.
 type Rule = fn(&str, &str) -> Findings;
 
-const RULES: [(&str, Rule); 9] = [
+const RULES: [(&str, Rule); 10] = [
     ("rooms use only the rooms below them", imports_follow_the_table),
     ("formats do not know each other", formats_are_strangers),
     ("every file is in a room", every_file_is_in_a_room),
@@ -47,6 +47,7 @@ const RULES: [(&str, Rule); 9] = [
     ("files are short", files_are_short),
     ("files say what comes in and out", files_introduce_themselves),
     ("unsafe stays in io", unsafe_stays_in_io),
+    ("no heavy instructions", no_heavy_instructions),
     ("time is an argument", clocks_are_read_outside),
     ("the packet line has no way to fail", no_shortcuts),
 ];
@@ -212,9 +213,9 @@ fn files_introduce_themselves(path: &str, text: &str) -> Findings {
     vec![format!("src/{path}:1: begin with a `//!` line that says what comes in and what goes out")]
 }
 
-/// Files outside of `io` that wrap one instruction each: a hint to the cache, and loads from many places of a slice at once, after
-/// the places were compared with its length.
-const INSTRUCTIONS: [&str; 2] = ["base/prefetch.rs", "engine/program/gather.rs"];
+/// Files outside of `io` that wrap one instruction each: a hint to the cache, loads from many places of a slice at once, after the
+/// places were compared with its length, and none at all between the halves of a vector.
+const INSTRUCTIONS: [&str; 3] = ["base/prefetch.rs", "base/wide/unjoined.rs", "engine/program/gather.rs"];
 
 fn unsafe_stays_in_io(path: &str, text: &str) -> Findings {
     let mut findings = Findings::new();
@@ -224,9 +225,25 @@ fn unsafe_stays_in_io(path: &str, text: &str) -> Findings {
         if room_of(path) != "io" && !INSTRUCTIONS.contains(&path) && !is_root {
             findings.push(format!(
                 "src/{path}:{number}: `unsafe` belongs into `io`: use a safe wrapper from a crate, or put the call there behind a \
-                 safe function. Only `base/prefetch.rs` and `engine/program/gather.rs` have their own, as no crate wraps these \
-                 instructions and `engine` may not call `io`"
+                 safe function. Only {} have their own, as no crate wraps these instructions and `engine` may not call `io`",
+                INSTRUCTIONS.join(", ")
             ));
+        }
+    }
+    findings
+}
+
+/// A core of Intel's runs slower for a while after instructions of these kinds on 512 bits, whatever it runs. `bench/heavy` looks for
+/// them in the program itself.
+fn no_heavy_instructions(path: &str, text: &str) -> Findings {
+    const HEAVY: [&str; 6] = ["_mul", "_madd", "_lzcnt", "_fm", "_div", "_sqrt"];
+    let mut findings = Findings::new();
+    for (number, line) in code(text) {
+        for word in words(line).filter(|word| word.starts_with("_mm512_")) {
+            if HEAVY.iter().any(|kind| word["_mm512".len()..].contains(kind)) {
+                findings
+                    .push(format!("src/{path}:{number}: `{word}` is slow for all that follows: take it for each half"));
+            }
         }
     }
     findings
@@ -266,7 +283,7 @@ fn no_shortcuts(path: &str, text: &str) -> Findings {
 #[test]
 fn every_rule_finds_its_bad_example() {
     let long = "//! x\n".repeat(LONGEST_FILE + 1);
-    let examples: [(Rule, &str, &str, usize); 30] = [
+    let examples: [(Rule, &str, &str, usize); 34] = [
         (imports_follow_the_table, "io/port.rs", "use crate::policy::ir;\n", 1),
         (imports_follow_the_table, "io/port.rs", "use crate::{base::id, engine::Engine};\n", 1),
         (imports_follow_the_table, "worker/line.rs", "let x = crate::cli::run();\n", 1),
@@ -291,6 +308,15 @@ fn every_rule_finds_its_bad_example() {
         (unsafe_stays_in_io, "base/prefetch.rs", "unsafe { y }\n", 0),
         (unsafe_stays_in_io, "base/pages.rs", "unsafe { y }\n", 1),
         (unsafe_stays_in_io, "engine/program/isa.rs", "unsafe { y }\n", 1),
+        (unsafe_stays_in_io, "base/wide/avx512.rs", "unsafe { y }\n", 1),
+        (no_heavy_instructions, "base/wide/avx512.rs", "let x = isa._mm512_mul_epu32(a, b);\n", 1),
+        (no_heavy_instructions, "base/wide/avx512.rs", "let x = isa._mm512_mask_lzcnt_epi32(a, k, b);\n", 1),
+        (
+            no_heavy_instructions,
+            "base/wide/avx512.rs",
+            "let x = isa._mm256_mul_epu32(isa._mm512_add_epi32(a, b));\n",
+            0,
+        ),
         (clocks_are_read_outside, "engine/mod.rs", "let now = Instant::now();\n", 1),
         (clocks_are_read_outside, "engine/mod.rs", "#[cfg(test)]\nlet now = Instant::now();\n", 0),
         (no_shortcuts, "packet/parse.rs", "let x = y.unwrap();\n", 1),

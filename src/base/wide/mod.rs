@@ -8,7 +8,9 @@ mod avx2;
 mod avx512;
 #[cfg(test)]
 mod tests;
+mod unjoined;
 
+pub(crate) use avx512::multiply;
 use pulp::x86::{V3, V4};
 
 /// Words that are worked on at once.

@@ -4,6 +4,7 @@ use super::super::gather;
 use super::super::leaf::Leaf;
 use super::super::partition::Node;
 use super::{Array, Isa, RANKED, WIDTH, avx2, columns};
+use crate::base::wide::multiply;
 use crate::packet::Key;
 use bytemuck::{cast, cast_ref};
 use core::arch::x86_64::__m512i;
@@ -40,7 +41,7 @@ impl Isa for V4 {
 
     #[inline(always)]
     fn multiply(self, a: __m512i, by: u32) -> __m512i {
-        self.avx512f._mm512_mullo_epi32(a, Isa::splat(self, by))
+        multiply(self, a, by)
     }
 
     #[inline(always)]
