@@ -1,6 +1,6 @@
 //! Operations with AVX2: sixteen words are two vectors of eight, and a mask is all bits of its lanes.
 
-use super::{Array, LANES, Layout, Wide};
+use super::{Array, LANES, Layout, Row, Wide};
 use bytemuck::cast;
 use core::arch::x86_64::{__m128i, __m256i};
 use pulp::x86::V3;
@@ -332,7 +332,7 @@ impl Wide for V3 {
     }
 
     #[inline(always)]
-    fn matches(self, row: &Array, bits: u32, wanted: u32) -> u16 {
+    fn matches(self, row: &Row, bits: u32, wanted: u32) -> u16 {
         // By reference: a copy would be written and waited for.
         let words: &Words = bytemuck::cast_ref(row);
         self.bits(self.equal(self.only(*words, bits), self.splat(wanted)))

@@ -6,7 +6,7 @@
 //! here is light, of any width.
 
 use super::unjoined::unjoined;
-use super::{Array, LANES, Layout, Wide};
+use super::{Array, LANES, Layout, Row, Wide};
 use bytemuck::cast;
 use core::arch::x86_64::{__m128i, __m256i, __m512i};
 use pulp::x86::V4;
@@ -276,7 +276,7 @@ impl Wide for V4 {
     }
 
     #[inline(always)]
-    fn matches(self, row: &Array, bits: u32, wanted: u32) -> u16 {
+    fn matches(self, row: &Row, bits: u32, wanted: u32) -> u16 {
         // By reference: a copy would be written and waited for.
         let words: &Words = bytemuck::cast_ref(row);
         self.is(self.only(*words, bits), wanted)

@@ -11,6 +11,7 @@ mod tests;
 mod unjoined;
 
 pub(crate) use avx512::multiply;
+use bytemuck::{Pod, Zeroable};
 use pulp::x86::{V3, V4};
 
 /// Words that are worked on at once.
@@ -21,6 +22,11 @@ pub const FEW: usize = 7;
 
 /// Sixteen words in memory.
 pub type Array = [u32; LANES];
+
+/// Sixteen words in memory that lie as a vector may be loaded from where it lies: a cache line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub struct Row(pub Array);
 
 /// What a processor can do.
 #[derive(Clone, Copy, Debug)]
@@ -219,7 +225,7 @@ pub trait Wide: Copy {
     /// Of the lanes that a mask has a bit for, those that are the same as an earlier one of them.
     fn repeats(self, lanes: u16, a: Self::Words) -> u16;
     /// Of the words of a row in memory, those whose bits under `bits` are `wanted`: one bit for each.
-    fn matches(self, row: &Array, bits: u32, wanted: u32) -> u16;
+    fn matches(self, row: &Row, bits: u32, wanted: u32) -> u16;
 
     /// Numbers of 64 bits, the same in all lanes.
     fn splat_long(self, number: u64) -> Self::Words;

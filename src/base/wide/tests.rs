@@ -55,7 +55,7 @@ impl Kernel for Everything<'_> {
             wide.bits(wide.has(a, 0x8000_0005)),
             wide.bits(wide.is(wide.only(a, 3), 3)),
             wide.repeats(lanes, wide.only(a, 0x8000_000f)),
-            wide.matches(&wide.store(a), 0xff00_0003, 2),
+            wide.matches(&Row(wide.store(a)), 0xff00_0003, 2),
             wide.ascending(numbers),
             wide.sum(mask, a) as u16,
         ];

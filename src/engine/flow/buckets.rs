@@ -15,7 +15,7 @@ use pulp::core_arch::x86::Sse2;
 
 use crate::base::pages::Pages;
 use crate::base::prefetch::prefetch;
-use crate::base::wide::Wide;
+use crate::base::wide::{Row, Wide};
 
 /// Words of a line, the first of which counts.
 const WORDS: usize = 16;
@@ -26,7 +26,7 @@ const LOAD: usize = 10;
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]
 struct Line {
-    words: [u32; WORDS],
+    words: Row,
 }
 
 impl Line {
@@ -34,7 +34,7 @@ impl Line {
     #[inline(always)]
     fn matches(&self, mask: u32, wanted: u32) -> u32 {
         let Some(sse2) = Sse2::try_new() else { unreachable!("every x86-64 processor has SSE2") };
-        let [a, b, c, d]: [__m128i; 4] = cast(self.words);
+        let [a, b, c, d]: [__m128i; 4] = cast(self.words.0);
         let (mask, wanted) = (sse2._mm_set1_epi32(mask as i32), sse2._mm_set1_epi32(wanted as i32));
         let is_it = |words| sse2._mm_cmpeq_epi32(sse2._mm_and_si128(words, mask), wanted);
         let (low, high) = (sse2._mm_packs_epi32(is_it(a), is_it(b)), sse2._mm_packs_epi32(is_it(c), is_it(d)));
@@ -99,10 +99,10 @@ impl Buckets {
             let Some(line) = lines.get_mut(bucket) else { return };
             let empty = line.matches(u32::MAX, 0);
             if empty != 0 {
-                line.words[empty.trailing_zeros() as usize % WORDS] = word;
+                line.words.0[empty.trailing_zeros() as usize % WORDS] = word;
                 return;
             }
-            line.words[0] += 1;
+            line.words.0[0] += 1;
             bucket = next;
         }
     }
@@ -117,10 +117,10 @@ impl Buckets {
             let Some(line) = self.lines.get_mut(bucket) else { return };
             let found = line.matches(u32::MAX, word);
             if found != 0 {
-                line.words[found.trailing_zeros() as usize % WORDS] = 0;
+                line.words.0[found.trailing_zeros() as usize % WORDS] = 0;
                 return;
             }
-            line.words[0] = line.words[0].saturating_sub(1);
+            line.words.0[0] = line.words.0[0].saturating_sub(1);
             bucket = next;
         }
     }
@@ -162,7 +162,7 @@ impl View<'_> {
     pub fn first(&self, hash: u64) -> u32 {
         let Some(line) = self.lines.get(home(self.lines.len(), hash)) else { return 0 };
         // Without a match 32 bits count as zero: the first word.
-        line.words[line.matches(self.tags, tag(self.tags, hash)).trailing_zeros() as usize % WORDS]
+        line.words.0[line.matches(self.tags, tag(self.tags, hash)).trailing_zeros() as usize % WORDS]
     }
 
     /// The slot that stands in a word.
@@ -207,12 +207,13 @@ impl View<'_> {
         }
     }
 
-    /// As [`View::first`] for a bucket and a tag, by fewer instructions; and whether another entry in the bucket has the tag.
+    /// As [`View::first`] for a bucket and a tag, by fewer instructions; and one bit for each other entry in the bucket that has the
+    /// tag.
     #[inline(always)]
-    pub fn first_at<W: Wide>(&self, wide: W, home: u32, tag: u32) -> (u32, bool) {
-        let Some(line) = self.lines.get(home as usize) else { return (0, false) };
+    pub fn first_at<W: Wide>(&self, wide: W, home: u32, tag: u32) -> (u32, u32) {
+        let Some(line) = self.lines.get(home as usize) else { return (0, 0) };
         let found = u32::from(wide.matches(&line.words, self.tags, tag)) & !1;
-        (line.words[found.trailing_zeros() as usize % WORDS], found & found.wrapping_sub(1) != 0)
+        (line.words.0[found.trailing_zeros() as usize % WORDS], found & found.wrapping_sub(1))
     }
 
     /// Has all slots with this hash's tag fetched that [`View::find`] would look at.
@@ -234,13 +235,13 @@ impl View<'_> {
             let line = self.lines.get(bucket)?;
             let mut found = line.matches(self.tags, tag);
             while found != 0 {
-                let slot = line.words[found.trailing_zeros() as usize % WORDS] & !self.tags;
+                let slot = line.words.0[found.trailing_zeros() as usize % WORDS] & !self.tags;
                 if is_it(slot) {
                     return Some(slot);
                 }
                 found &= found - 1;
             }
-            if line.words[0] == 0 {
+            if line.words.0[0] == 0 {
                 return None;
             }
             bucket = if bucket + 1 < self.lines.len() { bucket + 1 } else { 0 };
@@ -262,10 +263,10 @@ mod tests {
     }
 
     impl Kernel for First<'_> {
-        type Output = (u32, bool);
+        type Output = (u32, u32);
 
         #[inline(always)]
-        fn call<W: Wide>(self, wide: W) -> (u32, bool) {
+        fn call<W: Wide>(self, wide: W) -> (u32, u32) {
             self.view.first_at(wide, self.home, self.tag)
         }
     }
@@ -300,10 +301,10 @@ mod tests {
                         assert!(word != 0, "nobody is only where nobody is anywhere");
                         assert!(word & view.tags != tag || held.contains_key(&view.slot(word)));
                         for level in Level::all() {
-                            let Some((at_once, has_second)) = level.run(First { view, home, tag }) else { continue };
-                            let line = view.lines[home as usize].words;
+                            let Some((at_once, others)) = level.run(First { view, home, tag }) else { continue };
+                            let line = view.lines[home as usize].words.0;
                             let alike = line.iter().skip(1).filter(|&&word| word & view.tags == tag).count();
-                            assert_eq!((at_once, has_second), (word, alike > 1));
+                            assert_eq!((at_once, others.count_ones() as usize), (word, alike.max(1) - 1));
                         }
                     }
                 }
@@ -311,7 +312,7 @@ mod tests {
             for (slot, hash) in held {
                 buckets.remove(hash, slot);
             }
-            assert!(buckets.lines.iter().all(|line| line.words == [0; WORDS]), "nothing is left, no count either");
+            assert!(buckets.lines.iter().all(|line| line.words == Row([0; WORDS])), "nothing is left, no count either");
         }
     }
 }

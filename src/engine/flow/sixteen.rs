@@ -115,15 +115,13 @@ impl Kernel for Find<'_> {
             }
         }
         // The words of the buckets first, then the slots.
-        for (g, (words, (homes, tags))) in probes.slots.iter_mut().zip(homes.iter().zip(&tags)).enumerate() {
+        for (g, (words, (homes, tags))) in probes.slots.iter_mut().zip(homes.iter().zip(&mut tags)).enumerate() {
             let first = g * LANES;
             let Some(left) = count.checked_sub(first).filter(|&left| left > 0) else { break };
-            for (lane, (word, (&home, &tag))) in words.iter_mut().zip(homes.iter().zip(tags)).enumerate().take(left) {
-                let (found, has_second) = buckets.first_at(wide, home, tag);
-                *word = found;
-                if has_second {
-                    unsure |= 1 << (first + lane);
-                }
+            let here = left.min(LANES);
+            // The fewer instructions, the more buckets are waited for together. What is left of a tag is whether others have it.
+            for (word, (&home, tag)) in words[..here].iter_mut().zip(homes[..here].iter().zip(&mut tags[..here])) {
+                (*word, *tag) = buckets.first_at(wide, home, *tag);
                 if let Some(entry) = entries.get(buckets.slot(*word) as usize) {
                     prefetch(entry);
                 }
@@ -138,12 +136,13 @@ impl Kernel for Find<'_> {
         }
         // Nobody at home has the tag, but somebody lives elsewhere: mostly in the next bucket.
         let mut astray = 0;
-        for (g, words) in probes.slots.iter().enumerate().take(count.div_ceil(LANES)) {
-            let words = wide.load(words);
+        for (g, (words, others)) in probes.slots.iter().zip(&tags).enumerate().take(count.div_ceil(LANES)) {
+            let (words, others) = (wide.load(words), wide.load(others));
             let is_count = wide.without(wide.has(words, u32::MAX), wide.has(words, buckets.tags));
             astray |= u64::from(wide.bits(is_count)) << (g * LANES);
+            unsure |= u64::from(wide.bits(wide.has(others, u32::MAX))) << (g * LANES);
         }
-        let (homes, tags, words) = (homes.as_flattened(), tags.as_flattened(), probes.slots.as_flattened_mut());
+        let (homes, words) = (homes.as_flattened(), probes.slots.as_flattened_mut());
         let mut left = astray;
         while left != 0 {
             buckets.prefetch_at(buckets.next(homes[left.trailing_zeros() as usize % BATCH]));
@@ -151,9 +150,10 @@ impl Kernel for Find<'_> {
         }
         while astray != 0 {
             let at = astray.trailing_zeros() as usize % BATCH;
-            let has_second;
-            (words[at], has_second) = buckets.first_at(wide, buckets.next(homes[at]), tags[at]);
-            unsure |= u64::from(has_second) << at;
+            let (home, tag) = buckets.place(probes.hashes[at]);
+            let (word, others) = buckets.first_at(wide, buckets.next(home), tag);
+            words[at] = word;
+            unsure |= u64::from(others != 0) << at;
             table.fetch(buckets.slot(words[at]), longer >> at & 1 == 1);
             astray &= astray - 1;
         }
