@@ -276,7 +276,7 @@ pub(super) struct Pass<'a> {
     pub is_fresh: bool,
 }
 
-/// What [`Pass`] stands for where a packet is not asked about: a slot that no entry and no other lane has.
+/// Slots of packets that are not asked about: no other lane has them.
 const NOBODY: [u32; LANES] = {
     let (mut slots, mut lane) = ([NIL; LANES], 0);
     while lane < LANES {
@@ -294,19 +294,20 @@ impl Kernel for Pass<'_> {
     fn call<W: Wide>(self, wide: W) -> Self::Output {
         let Pass { entries, timeouts, ends, slots, columns, times, lengths, lanes, .. } = self;
         let nobody = (0, [Tally::default(); 2]);
-        let slots = wide.select(wide.mask(lanes), wide.load(slots), wide.load(&NOBODY));
+        let asked = wide.mask(lanes);
+        let slots = wide.select(asked, wide.load(slots), wide.load(&NOBODY));
         let lanes = lanes & !wide.repeats(lanes, slots);
         if lanes.count_ones() < self.least {
             return nobody;
         }
 
-        let slots = &wide.store(slots);
-        let empty = Entry::zeroed();
-        let mut entry = [&empty; LANES];
+        let slots = &wide.store(wide.keep(asked, slots));
+        let Some(first) = entries.first() else { return nobody };
+        let mut entry = [first; LANES];
         for (entry, &slot) in entry.iter_mut().zip(slots) {
-            if let Some(found) = entries.get(slot as usize) {
-                *entry = found;
-            }
+            // A branch that is never taken costs less than a choice.
+            let Some(found) = entries.get(slot as usize) else { return nobody };
+            *entry = found;
         }
         let half = |i: usize, which: usize| -> [u32; 8] {
             let halves: &[[u32; 8]; 2] = bytemuck::cast_ref(entry[i]);
