@@ -86,8 +86,56 @@ pub fn marks(results: &Results) -> Vec<Mark> {
         let mut at_most = |name: &str, found: f64, wanted: f64| {
             marks.push(Mark { name: name.to_owned(), wanted, found, reached: found <= wanted });
         };
-        at_most("reload under load: packets lost at most", row.lost as f64, 0.0);
+        let unchanged = row.unchanged_lost.unwrap_or(0);
+        at_most("reload under load: packets lost at most, as without changes", row.lost as f64, unchanged as f64);
         at_most("reload under load: verdicts follow within, ms", row.follows_ms, 50.0);
     }
     marks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::forwarder::Waiting;
+    use super::super::result::{RateRow, ReloadRow};
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn what_the_machine_loses_without_a_change_is_not_lost_to_changes() {
+        let rate = RateRow {
+            forwarder: Kind::Ringwall { rules: 10, state: State::Without },
+            ways: Ways::Inbound,
+            size: 64,
+            zero_loss: 1000.0,
+            rounds: vec![1000.0],
+            offered_most: 1000.0,
+            of_bare: None,
+        };
+        let check = |lost, unchanged_lost, reached, said| {
+            let mut results = Results::new(Duration::from_secs(1), 10, Waiting::Adaptive, 2);
+            results.rates.push(rate.clone());
+            results.reload = Some(ReloadRow {
+                rules: 10,
+                changes: 2,
+                rate: 800.0,
+                sent: 100,
+                lost,
+                unchanged_lost,
+                follows_ms: 1.0,
+                compiled: 1,
+                compiling_sent: 10,
+                compiling_lost: 0,
+                compiling_rate: 800.0,
+                reload_ms: 5.0,
+            });
+            let found =
+                marks(&results).into_iter().find(|mark| mark.name.starts_with("reload under load: packets lost"));
+            let found = found.map(|mark| (mark.reached, mark.found, mark.wanted));
+            assert_eq!(found, Some((reached, lost as f64, unchanged_lost.unwrap_or(0) as f64)));
+            assert!(results.text().contains(said), "{}", results.text());
+        };
+        check(0, None, true, "0 of 100 packets lost, verdicts follow");
+        check(3, Some(0), false, "3 of 100 packets lost, 0 without any change, verdicts follow");
+        check(3, Some(5), true, "3 of 100 packets lost, 5 without any change, verdicts follow");
+    }
 }

@@ -3,7 +3,8 @@
 //! Two policies take turns: the deny list, and the deny list that also refuses one of the traffic's sources. What both allow must not
 //! suffer; what one refuses shows when it is in force. The changes are made twice: with both programs at hand, which shows what a
 //! change itself costs, and reading and compiling each time, which shows what that costs where no core is left for it: what compiles
-//! leaves the gateway's core alone, as in `run`, and with two cores takes time from the generator.
+//! leaves the gateway's core alone, as in `run`, and with two cores takes time from the generator. Where packets were lost, the same
+//! traffic runs as long without any change: what the machine loses by itself is not lost to a change.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +53,8 @@ enum Reading {
     Before,
     /// It is read and compiled while traffic runs.
     Meanwhile,
+    /// From nowhere: time passes, and nothing changes.
+    Never,
 }
 
 /// Full reloads are fewer: each takes a core for a while.
@@ -72,6 +75,12 @@ pub fn under_load(
 ) -> Result<Option<ReloadRow>, LabError> {
     let mut tried = |changes, reading| best(|| changed(site, generator, (rules, changes, reading), offer));
     let Some(plain) = tried(changes, Reading::Before)? else { return Ok(None) };
+    let unchanged = if plain.lost > 0 { Some(tried(changes, Reading::Never)?) } else { None };
+    let unchanged_lost = match unchanged {
+        Some(None) => return Ok(None),
+        Some(Some(unchanged)) => Some(unchanged.lost),
+        None => None,
+    };
     let Some(full) = tried(changes.min(FULL_RELOADS), Reading::Meanwhile)? else { return Ok(None) };
     let took: f64 = full.made.iter().map(|change| change.took.as_secs_f64()).sum();
     Ok(Some(ReloadRow {
@@ -80,6 +89,7 @@ pub fn under_load(
         rate: plain.rate,
         sent: plain.sent,
         lost: plain.lost,
+        unchanged_lost,
         follows_ms: follows(&plain.made, &plain.passed) as f64 / 1e6,
         compiled: full.made.len() as u32,
         compiling_sent: full.sent,
@@ -141,11 +151,12 @@ fn changed(
     };
     let prepared = match reading {
         Reading::Before => Some([load(false, 3)?, load(true, 2)?]),
-        Reading::Meanwhile => None,
+        Reading::Meanwhile | Reading::Never => None,
     };
     let next = |number: u32| match &prepared {
-        Some(loads) => Ok(Arc::clone(&loads[usize::from(is_refusing(number))])),
-        None => load(is_refusing(number), u64::from(number) + 2),
+        Some(loads) => Ok(Some(Arc::clone(&loads[usize::from(is_refusing(number))]))),
+        None if reading == Reading::Never => Ok(None),
+        None => load(is_refusing(number), u64::from(number) + 2).map(Some),
     };
     let done = site.with(Kind::Ringwall { rules, state: State::Without }, |watch| {
         thread::scope(|scope| {
@@ -172,12 +183,13 @@ fn is_refusing(number: u32) -> bool {
     number.is_multiple_of(2)
 }
 
-/// Makes the changes one after the other, from when traffic runs until the user wants to stop.
+/// Makes the changes one after the other, from when traffic runs until the user wants to stop. Where there is no next program, it
+/// takes as long and changes nothing.
 fn change(
     watch: &Watch<'_>,
     changes: u32,
     (start, stop): (&OnceLock<Instant>, &AtomicBool),
-    next: impl Fn(u32) -> Result<Arc<Load>, LabError>,
+    next: impl Fn(u32) -> Result<Option<Arc<Load>>, LabError>,
 ) -> Result<Vec<Change>, LabError> {
     let mut made = Vec::with_capacity(changes as usize);
     let waiting = Instant::now();
@@ -189,7 +201,7 @@ fn change(
     for number in (0..changes).take_while(|_| !is_stopped()) {
         thread::sleep(PAUSE);
         let begun = Instant::now();
-        let load = next(number)?;
+        let Some(load) = next(number)? else { continue };
         let before = start.elapsed().as_nanos() as u64;
         watch.publish(load);
         let published = start.elapsed().as_nanos() as u64;

@@ -211,6 +211,9 @@ pub struct ReloadRow {
     pub sent: u64,
     /// Those of them that were lost.
     pub lost: u64,
+    /// Packets lost in a run as long without any change; there is one where others were lost.
+    #[serde(default)]
+    pub unchanged_lost: Option<u64>,
     /// Longest time from a change to the last packet judged by the old policy, milliseconds.
     pub follows_ms: f64,
     /// Changes for which the policy was read and compiled while traffic ran.
@@ -406,9 +409,10 @@ impl Results {
         let titles = ["FORWARDER", "LOAD", "QUEUE", "DELAY IN US", "P50", "P99", "P99.9", "MAX"];
         text.push_str(&table(titles, rows));
         if let Some(row) = &self.reload {
+            let unchanged = row.unchanged_lost.map(|lost| format!(", {lost} without any change")).unwrap_or_default();
             let _ = writeln!(
                 text,
-                "{} changes of {} rules at {:.0} packets per second: {} of {} packets lost, verdicts follow within {:.1} ms\n\
+                "{} changes of {} rules at {:.0} packets per second: {} of {} packets lost{unchanged}, verdicts follow within {:.1} ms\n\
                  {} more, read and compiled at {:.0} packets per second: {} of {} packets lost, {:.0} ms each\n",
                 row.changes,
                 row.rules,
