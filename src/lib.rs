@@ -66,7 +66,7 @@
 //! - A load is atomic: with one error nothing changes, and every error is reported with its place.
 //! - `unsafe` lives in `io`, in the modules that own rings and memory; besides in [`base::prefetch`], `base::wide::unjoined` and
 //!   `engine::program::gather`, which wrap one kind of instruction each that the standard library has no safe form of.
-//! - No instruction on the packet line slows down what comes after it: 512 bits are not multiplied at once ([`base::wide`]).
+//! - The packet line does not slow down what comes after it: 512 bits are never multiplied at once ([`base::wide`]).
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

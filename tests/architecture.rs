@@ -236,7 +236,7 @@ fn unsafe_stays_in_io(path: &str, text: &str) -> Findings {
 /// A core of Intel's runs slower for a while after instructions of these kinds on 512 bits, whatever it runs. `bench/heavy` looks for
 /// them in the program itself.
 fn no_heavy_instructions(path: &str, text: &str) -> Findings {
-    const HEAVY: [&str; 6] = ["_mul", "_madd", "_lzcnt", "_fm", "_div", "_sqrt"];
+    const HEAVY: [&str; 7] = ["_mul", "_madd", "_lzcnt", "_fm", "_fnm", "_div", "_sqrt"];
     let mut findings = Findings::new();
     for (number, line) in code(text) {
         for word in words(line).filter(|word| word.starts_with("_mm512_")) {

@@ -75,12 +75,11 @@ pub fn under_load(
 ) -> Result<Option<ReloadRow>, LabError> {
     let mut tried = |changes, reading| best(|| changed(site, generator, (rules, changes, reading), offer));
     let Some(plain) = tried(changes, Reading::Before)? else { return Ok(None) };
-    let unchanged = if plain.lost > 0 { Some(tried(changes, Reading::Never)?) } else { None };
-    let unchanged_lost = match unchanged {
-        Some(None) => return Ok(None),
-        Some(Some(unchanged)) => Some(unchanged.lost),
-        None => None,
-    };
+    let mut unchanged_lost = None;
+    if plain.lost > 0 {
+        let Some(unchanged) = tried(changes, Reading::Never)? else { return Ok(None) };
+        unchanged_lost = Some(unchanged.lost);
+    }
     let Some(full) = tried(changes.min(FULL_RELOADS), Reading::Meanwhile)? else { return Ok(None) };
     let took: f64 = full.made.iter().map(|change| change.took.as_secs_f64()).sum();
     Ok(Some(ReloadRow {

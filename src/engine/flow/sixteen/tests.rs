@@ -165,7 +165,8 @@ fn change_the_same(level: Level) {
     }
     assert!(passed > 20_000 && refused > 20_000, "{passed} passed, {refused} did not");
     if level.is_wide() {
-        assert!(most > 40 && overtaken > 5_000, "{most} passed early, {overtaken} packets saw later ones pass");
+        // Packets that may not pass early do not keep their group from it: else fewer than half as many are overtaken.
+        assert!(most > 40 && overtaken > 20_000, "{most} passed early, {overtaken} packets saw later ones pass");
     }
 }
 
@@ -191,6 +192,8 @@ fn a_look_up_tells_the_slot_of_the_packet_s_own_flow_and_of_no_other() {
         flows.commit(look.plan, allowed).unwrap();
     }
     let (mut dice, mut probes, mut found, mut lost, mut doubtful) = (Dice(5), Probes::default(), 0, 0, 0);
+    // Of two entries with one tag the first alone is likely where packets are looked at one by one; sixteen at once look at both.
+    let mut misled = [0; 2];
     for burst in 0..4_000 {
         let mut keys = [Key::EMPTY; BURST];
         keys.fill_with(|| key(dice.below(2 * capacity as u64)));
@@ -211,8 +214,11 @@ fn a_look_up_tells_the_slot_of_the_packet_s_own_flow_and_of_no_other() {
                 assert_eq!(probes.is_new(at), own == NIL);
                 (found, lost) = (found + usize::from(own != NIL), lost + usize::from(own == NIL));
                 doubtful += usize::from(likely[at] != own);
+                let is_wide = packets.level.is_wide() && !packets.columns.is_empty();
+                misled[usize::from(is_wide)] += usize::from(own != NIL && likely[at] != own);
             }
         }
     }
     assert!(found > 100_000 && lost > 100_000 && doubtful > 10, "{found} found, {lost} not, {doubtful} after a doubt");
+    assert!(misled[0] > 0 && misled[1] == 0, "{misled:?}");
 }
